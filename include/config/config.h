@@ -1,0 +1,147 @@
+/* The configuration as it takes effect: made once by main, immutable afterwards, handed down as const. Every option is one
+ * row of options.def; parser, range checks, `holdfast -T`, the manual's check and the example come from it. */
+#ifndef CONFIG_CONFIG_H
+#define CONFIG_CONFIG_H
+
+#include <regex.h>
+#include <stdio.h>
+
+#include "base/addr.h"
+#include "base/log.h"
+#include "base/slice.h"
+#include "sip/uri.h"
+#include "transport/flow.h"
+
+struct config_listen {
+	char *name; /* "udp:0.0.0.0:5060" as written */
+	enum flow_proto proto;
+	struct addr addr;
+	char *advertise;         /* host[:port] for Via and Record-Route, or "" */
+	char *advertise_host;    /* its host part, or NULL */
+	uint16_t advertise_port; /* 0: the listener's own */
+	uint32_t receive_buffer; /* bytes asked for with SO_RCVBUF(FORCE) */
+};
+
+struct config_domain {
+	char *name;
+};
+
+enum config_policy {
+	POLICY_SERIAL,
+	POLICY_PARALLEL,
+	POLICY_ROUND_ROBIN,
+	POLICY_RANDOM,
+	POLICY_HASH,
+	POLICY_WEIGHT
+};
+
+struct config_target {
+	const char *text;   /* the gateway's: "sip:192.0.2.1" or "<sip:192.0.2.1>;weight=3" */
+	struct sip_uri uri; /* into text */
+	unsigned weight;    /* 1 to 1000; default 1 */
+};
+
+struct config_gateway {
+	char *name;
+	char **target_text; /* as written */
+	unsigned target_text_count;
+	struct config_target *target; /* as many, from these */
+	unsigned target_count;
+	enum config_policy policy;
+	uint32_t probe_interval; /* ms; 0: off */
+	uint32_t probe_timeout;  /* ms */
+};
+
+struct config_route {
+	char *name;
+	unsigned line; /* in the file */
+	char **method; /* none: any */
+	unsigned method_count;
+	char *domain; /* "": any; compared without case with the Request-URI's host */
+	char *user; /* extended regular expression on the Request-URI's user part (tel: the number); "": any */
+	regex_t user_re;  /* valid if user is not "" */
+	char **from_text; /* as written */
+	unsigned from_text_count;
+	struct addr_net *from; /* from these; none: any */
+	unsigned from_count;
+	char *gateway_name; /* as written, "" for none */
+	char *reject_text;  /* likewise */
+	/* exactly one of: */
+	int gateway;     /* index, or -1 */
+	unsigned reject; /* status 300 to 699, or 0 */
+	bool dns;
+	char *reject_reason; /* with reject */
+};
+
+struct config {
+	unsigned workers;       /* as it takes effect: never 0 */
+	unsigned acceptors;     /* likewise */
+	unsigned mailbox_limit; /* messages waiting for one worker */
+	uint32_t gather;        /* µs: the longest pause to gather a batch under load; 0: none */
+	struct config_listen *listen;
+	unsigned listen_count;
+	struct config_domain *domain;
+	unsigned domain_count;
+	struct config_gateway *gateway;
+	unsigned gateway_count;
+	struct config_route *route;
+	unsigned route_count;
+	struct {
+		uint32_t t1, t2, t4, c;    /* ms */
+		unsigned max_inflight;     /* INVITE transactions without a final response, over all workers */
+		unsigned max_transactions; /* transactions of all kinds and states, over all workers */
+	} timers;
+	struct {
+		char *server;         /* resolver to ask instead of /etc/resolv.conf's, "ip:port"; "" */
+		uint32_t timeout;     /* ms for a whole look-up */
+		unsigned cache;       /* entries */
+		unsigned max_queries; /* look-ups under way */
+	} dns;
+	struct {
+		char *path;
+		uint64_t map_size; /* bytes */
+	} store;
+	struct {
+		char *listen_text; /* "127.0.0.1:9060"; "" switches HTTP off */
+		struct addr listen;
+	} stats;
+	struct {
+		uint32_t timeout;     /* ms */
+		uint32_t retry_after; /* ms; sent as whole seconds */
+	} drain;
+	struct {
+		enum log_level level;
+		enum log_format format;
+	} log;
+};
+
+/* What the command line says on top of the file. Pointers into argv. */
+struct config_overrides {
+	const char **listen; /* -l: replaces the file's listeners */
+	unsigned listen_count;
+	const char **domain; /* -d: added to the file's */
+	unsigned domain_count;
+	const char *store;     /* -s or NULL */
+	int workers;           /* -w or -1 */
+	const char *log_level; /* -L or NULL */
+};
+
+/* Reads `file` (NULL: defaults and overrides only). 0, or -EINVAL / -ENOENT / -EACCES / -ENOMEM with one line in `err`:
+ * "file:line: option: what was expected". -ENOENT and -EACCES are the file's own (exit 1), the rest is a
+ * configuration error (exit 2). Main thread only (libConfuse is not reentrant). */
+int config_load(const char *file, const struct config_overrides *ov, struct config **out, char *err,
+		size_t errlen);
+void config_destroy(struct config *c);
+
+/* `holdfast -T`: the configuration as it takes effect, defaults included, in the file's own syntax; what it prints,
+ * config_load reads back to the same. */
+void config_print(const struct config *c, FILE *f);
+
+/* "500ms", "30s", "5m", "1h", "1d"; a bare number is an error except 0. 0 or -EINVAL. */
+int config_parse_duration(const char *s, uint64_t *ms);
+/* "200us", "1ms", "1s"; likewise. 0 or -EINVAL. */
+int config_parse_micros(const char *s, uint64_t *us);
+/* "64k", "256k", "4g", or bytes. 0 or -EINVAL. */
+int config_parse_size(const char *s, uint64_t *bytes);
+
+#endif

@@ -1,0 +1,296 @@
+/* What is written about options, in five places, held against each other: options.def, cli.def, --help,
+ * conf/holdfast.conf and the two manuals. Run in the top folder of the source. */
+#include <ctype.h>
+#include <unistd.h>
+
+#include "config/cli.h"
+#include "config/option_p.h"
+#include "unit.h"
+
+#define EXAMPLE  "conf/holdfast.conf"
+#define MAN_CONF "man/holdfast.conf.5"
+#define MAN      "man/holdfast.8"
+
+static const struct {
+	char letter;
+	const char *name, *argument;
+} flags[] = {
+#define CLI(id, letter, name, argument, prose) {letter, name, argument},
+#include "config/cli.def"
+};
+#define FLAGS (sizeof(flags) / sizeof(flags[0]))
+
+static char *read_file(const char *path)
+{
+	FILE *f = fopen(path, "r");
+	size_t n;
+	char *text = calloc(1, 1 << 20);
+
+	if (!f)
+		fail_msg("%s cannot be opened", path);
+	assert_non_null(text);
+	n = fread(text, 1, (1 << 20) - 1, f);
+	assert_true(n > 0 && n < (1 << 20) - 1);
+	fclose(f);
+	return text;
+}
+
+static unsigned occurrences(const char *text, const char *part)
+{
+	unsigned n = 0;
+
+	while ((text = strstr(text, part)) != NULL) {
+		n++;
+		text++;
+	}
+	return n;
+}
+
+static struct config *load_text(const char *text)
+{
+	char path[] = "/tmp/holdfast-docs-XXXXXX", err[400];
+	int fd = mkstemp(path);
+	struct config *c = NULL;
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+	close(fd);
+	if (config_load(path, NULL, &c, err, sizeof(err)) != 0)
+		fail_msg("%s\n%s", err, text);
+	unlink(path);
+	return c;
+}
+
+static char *print(struct config *c)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+
+	assert_non_null(f);
+	config_print(c, f);
+	fclose(f);
+	config_destroy(c);
+	return text;
+}
+
+/* The example with its options that stand behind a # (and no blank) put in force. */
+static char *uncommented(void)
+{
+	char *text = read_file(EXAMPLE);
+
+	for (char *p = text; *p; p++) {
+		bool first = true;
+
+		for (const char *q = p; q > text && q[-1] != '\n'; q--)
+			first = first && (q[-1] == ' ' || q[-1] == '\t');
+		if (*p == '#' && first && islower((unsigned char)p[1]))
+			*p = ' ';
+	}
+	return text;
+}
+
+/* How often the example has the option, in force or behind a #, within its section. */
+static unsigned example_has(const char *text, const struct option_row *o)
+{
+	char section[64] = "", name[64];
+	unsigned n = 0;
+
+	while (*text) {
+		size_t len = strcspn(text, "\n");
+
+		if (sscanf(text, " %63[a-z0-9_]", name) == 1) {
+			const char *after = text + strspn(text, " \t") + strlen(name);
+
+			after += strspn(after, " ");
+			if (*after == '=')
+				n += strcmp(name, o->name) == 0 &&
+				     strcmp(section, option_sections[o->section].name) == 0;
+			else if (memchr(text, '{', len) && !memchr(text, '}', len))
+				memcpy(section, name, sizeof(section));
+		} else if (text[strspn(text, " \t")] == '}') {
+			section[0] = '\0';
+		}
+		if (!section[0])
+			memcpy(section, "top", sizeof("top"));
+		text += len + (text[len] == '\n');
+	}
+	return n;
+}
+
+static void test_example_has_every_option(void **state)
+{
+	char *text = uncommented();
+
+	(void)state;
+	for (unsigned i = 0; i < option_count; i++) {
+		const struct option_row *o = &option_rows[i];
+		unsigned n = example_has(text, o);
+
+		if (n != 1)
+			fail_msg(EXAMPLE ": %s.%s stands there %u times", option_sections[o->section].name,
+				 o->name, n);
+	}
+	for (unsigned s = 1; s < OPTION_SECTION_COUNT; s++) {
+		char open[64];
+
+		snprintf(open, sizeof(open), option_sections[s].titled ? "%s \"" : "%s {",
+			 option_sections[s].name);
+		if (!strstr(text, open))
+			fail_msg(EXAMPLE ": no section %s", option_sections[s].name);
+	}
+	free(text);
+}
+
+/* What stands behind a # is the default: in force it changes nothing. And nothing unknown is among it. */
+static void test_example_defaults(void **state)
+{
+	char *text = uncommented(), *as_is = read_file(EXAMPLE), *all, *set;
+
+	(void)state;
+	all = print(load_text(text));
+	set = print(load_text(as_is));
+	assert_string_equal(all, set);
+	free(text);
+	free(as_is);
+	free(all);
+	free(set);
+}
+
+static void test_example_works_at_once(void **state)
+{
+	char *text = read_file(EXAMPLE);
+	struct config *c = load_text(text);
+	struct addr a;
+
+	(void)state;
+	assert_int_equal(c->listen_count, 1);
+	assert_string_equal(c->listen[0].name, "udp:0.0.0.0:5060");
+	assert_string_equal(c->stats.listen_text, "127.0.0.1:9060");
+	assert_int_equal(c->gateway_count, 1);
+	assert_string_equal(c->gateway[0].target[0].text, "sip:127.0.0.1:5070");
+	assert_int_equal(c->route_count, 1);
+	assert_int_equal(c->route[0].gateway, 0);
+	assert_int_equal(addr_parse(SLICE_LIT("127.0.0.1:5061"), &a), 0);
+	assert_true(addr_net_has(&c->route[0].from[0], &a));
+	assert_int_equal(addr_parse(SLICE_LIT("192.0.2.1:5061"), &a), 0);
+	for (unsigned i = 0; i < c->route[0].from_count; i++)
+		assert_false(addr_net_has(&c->route[0].from[i], &a));
+	config_destroy(c);
+	free(text);
+}
+
+static void test_conf_manual(void **state)
+{
+	char *text = read_file(MAN_CONF), *end;
+
+	(void)state;
+	for (unsigned i = 0; i < option_count; i++) {
+		char item[100];
+
+		snprintf(item, sizeof(item), "\n.It Ic %s No = Ar ", option_rows[i].name);
+		if (!strstr(text, item))
+			fail_msg(MAN_CONF ": %s is missing", option_rows[i].name);
+	}
+	assert_int_equal(occurrences(text, "\n.It Ic "), option_count);
+	assert_int_equal(occurrences(text, "\nDefault:\n"), option_count);
+	free(text);
+	/* Prose, ranges and defaults are those of options.def. */
+	assert_int_equal(system("scripts/gen-conf-man --check"), 0);
+
+	/* Its example is a configuration; \e is how roff writes a backslash. */
+	text = read_file(MAN_CONF);
+	char *p = strstr(text, ".Sh EXAMPLES");
+	assert_non_null(p);
+	p = strstr(p, ".Bd -literal");
+	assert_non_null(p);
+	p = strchr(p, '\n');
+	end = strstr(p, "\n.Ed");
+	assert_non_null(end);
+	*end = '\0';
+	for (char *e = p; (e = strstr(e, "\\e")) != NULL; e++)
+		memmove(e + 1, e + 2, strlen(e + 2) + 1);
+	struct config *c = load_text(p);
+	assert_int_equal(c->route_count, 3);
+	assert_int_equal(regexec(&c->route[0].user_re, "+499001", 0, NULL, 0), 0);
+	config_destroy(c);
+	free(text);
+}
+
+static void test_manual(void **state)
+{
+	char *text = read_file(MAN), item[200];
+
+	(void)state;
+	for (size_t i = 0; i < FLAGS; i++) {
+		snprintf(item, sizeof(item),
+			 flags[i].argument ? "\n.It Fl %c , Fl -%s Ar %s\n" : "\n.It Fl %c , Fl -%s\n",
+			 flags[i].letter, flags[i].name, flags[i].argument);
+		if (occurrences(text, item) != 1)
+			fail_msg(MAN ": OPTIONS: not there:%s", item);
+		if (flags[i].argument) {
+			snprintf(item, sizeof(item), "\n.Op Fl %c Ar %s\n", flags[i].letter, flags[i].argument);
+			if (occurrences(text, item) != 1)
+				fail_msg(MAN ": SYNOPSIS: not there:%s", item);
+		} else {
+			const char *p = strstr(text, "\n.Op Fl ");
+
+			assert_non_null(p);
+			if (!memchr(p + 8, flags[i].letter, strcspn(p + 8, "\n")))
+				fail_msg(MAN ": SYNOPSIS: -%c is missing", flags[i].letter);
+		}
+	}
+	assert_int_equal(occurrences(text, "\n.It Fl "), FLAGS);
+	/* The options of the configuration that it names exist. */
+	for (const char *p = text; (p = strstr(p, ".Ic ")) != NULL; p += 4) {
+		char section[40], name[40];
+		const struct option_row *o = NULL;
+
+		if (sscanf(p, ".Ic %39[a-z].%39[a-z0-9_]", section, name) != 2)
+			continue;
+		for (unsigned s = 0; s < OPTION_SECTION_COUNT && !o; s++)
+			if (strcmp(option_sections[s].name, section) == 0)
+				o = option_find((enum option_section)s, name);
+		if (!o)
+			fail_msg(MAN ": %s.%s does not exist", section, name);
+	}
+	free(text);
+}
+
+static void test_help(void **state)
+{
+	char word[] = "holdfast", help[] = "-h", *argv[] = {word, help, NULL}, *text = NULL, left[100];
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	struct cli c;
+
+	(void)state;
+	assert_non_null(f);
+	assert_int_equal(cli_parse(2, argv, &c, f, f), 0);
+	fclose(f);
+	cli_deinit(&c);
+	for (size_t i = 0; i < FLAGS; i++) {
+		snprintf(left, sizeof(left), "\n  -%c, --%s%s%s ", flags[i].letter, flags[i].name,
+			 flags[i].argument ? " " : "", flags[i].argument ? flags[i].argument : "");
+		if (occurrences(text, left) != 1)
+			fail_msg("--help: not there:%s", left);
+	}
+	assert_int_equal(occurrences(text, "\n  -"), FLAGS);
+	for (const char *line = text; *line; line += strcspn(line, "\n") + 1)
+		assert_true(strcspn(line, "\n") <= 110);
+	free(text);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_example_has_every_option),
+		cmocka_unit_test(test_example_defaults),
+		cmocka_unit_test(test_example_works_at_once),
+		cmocka_unit_test(test_conf_manual),
+		cmocka_unit_test(test_manual),
+		cmocka_unit_test(test_help),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
