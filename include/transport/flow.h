@@ -1,0 +1,27 @@
+/* Where a message came from, or goes to. A value: copied freely, owned by nobody. */
+#ifndef TRANSPORT_FLOW_H
+#define TRANSPORT_FLOW_H
+
+#include "base/addr.h"
+
+enum flow_proto { FLOW_UDP, FLOW_TCP, FLOW_TLS, FLOW_PROTO_COUNT };
+
+struct flow {
+	uint8_t proto;     /* enum flow_proto */
+	uint8_t acceptor;  /* which acceptor's socket of the listener; a hint for sending */
+	uint16_t listener; /* index into the configuration's listeners */
+	struct addr remote;
+	struct addr
+		local; /* the address the packet was sent to, so that the answer leaves from there; family 0: the kernel chooses */
+	uint64_t conn; /* connection number; 0: none (UDP) */
+};
+
+static inline bool flow_is_reliable(const struct flow *f)
+{
+	return f->proto != FLOW_UDP;
+}
+
+/* "UDP", "TCP", "TLS": as Via has it. */
+struct slice flow_proto_name(enum flow_proto p);
+
+#endif

@@ -1,0 +1,42 @@
+#include "transport/acceptor_p.h"
+
+#include <errno.h>
+
+#include "base/counters.h"
+#include "sip/build.h"
+#include "transport/kind_p.h"
+
+#define REFUSE_PORT 5060 /* RFC 3261 18.2.2: where a Via names none */
+
+/* RFC 3261 18.2.2, RFC 3581 4: back to the source's address; to its port if rport was asked for, else to the port in the
+ * Via. A maddr is not followed here: whoever is answered without a look must not choose the addressee. */
+static struct addr refuse_target(const struct sip_msg *m, const struct addr *source)
+{
+	struct addr to = *source;
+	if (m->via.whole.len && !m->via.has_rport)
+		to.port = m->via.port ? m->via.port : REFUSE_PORT;
+	return to;
+}
+
+void refuse_send(struct acceptor *a, const struct acceptor_source *s, const struct sip_msg *m,
+		 const struct flow *f, unsigned status, const char *reason, struct slice extra)
+{
+	struct sip_reply r = {.status = status, .reason = reason, .source = &f->remote, .extra = extra};
+	struct addr to = refuse_target(m, &f->remote);
+	struct udp_header uh;
+	struct msghdr h;
+	long n = sip_reply_build(m, &r, a->reply, sizeof(a->reply));
+
+	if (n < 0 || udp_header_fill(&uh, &h, s->udp, &to, &f->local, slice_make(a->reply, (size_t)n)) < 0) {
+		count(CNT_DROP_SEND);
+		return;
+	}
+	for (unsigned tries = 1; sendmsg(s->udp->fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) < 0; tries++) {
+		if (udp_send_verdict(errno, tries) != UDP_AGAIN) {
+			count(CNT_DROP_SEND);
+			return;
+		}
+	}
+	kind_count(CNT_OUT_UDP_INVITE, kind_of(slice_make(a->reply, (size_t)n)));
+	count_generated(status);
+}

@@ -1,0 +1,246 @@
+#include "transport/udp_p.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+#define UDP_TRIES 3 /* sends of one datagram before it is given up */
+
+static int udp_on(int fd, int level, int name)
+{
+	int one = 1;
+	return setsockopt(fd, level, name, &one, sizeof(one)) < 0 ? -errno : 0;
+}
+
+/* Without CAP_NET_ADMIN the kernel cuts the size down to net.core.rmem_max or wmem_max. Returns what it granted. */
+static int udp_buffer(int fd, int force, int plain, uint32_t bytes)
+{
+	int want = bytes > INT32_MAX / 2 ? INT32_MAX / 2 : (int)bytes, got = 0;
+	socklen_t len = sizeof(got);
+	if (want && setsockopt(fd, SOL_SOCKET, force, &want, sizeof(want)) < 0)
+		setsockopt(fd, SOL_SOCKET, plain, &want, sizeof(want));
+	getsockopt(fd, SOL_SOCKET, plain, &got, &len);
+	return got / 2; /* the kernel doubles the number for its own overhead */
+}
+
+static int udp_bind(int fd, const struct addr *a)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(a, &ss);
+	return bind(fd, (struct sockaddr *)&ss, len) < 0 ? -errno : 0;
+}
+
+static int udp_new(const struct addr *a)
+{
+	int fd = socket(a->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (a->family == AF_INET6) {
+		int rc = udp_on(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+		if (rc) {
+			close(fd);
+			return rc;
+		}
+	}
+	return fd;
+}
+
+/* SO_REUSEPORT would let us share a port with another process of the same user and steal its datagrams: a socket
+ * without it tells. */
+static int udp_probe(const struct addr *a)
+{
+	int rc, fd = udp_new(a);
+	if (fd < 0)
+		return fd;
+	rc = udp_bind(fd, a);
+	close(fd);
+	return rc;
+}
+
+static int udp_options(int fd, const struct addr *a)
+{
+	bool v6 = a->family == AF_INET6;
+	int rc = udp_on(fd, SOL_SOCKET, SO_REUSEPORT);
+	if (!rc)
+		rc = udp_on(fd, SOL_SOCKET, SO_TIMESTAMPNS);
+	if (!rc)
+		rc = udp_on(fd, SOL_SOCKET, SO_RXQ_OVFL);
+	if (!rc)
+		rc = v6 ? udp_on(fd, IPPROTO_IPV6, IPV6_RECVERR) : udp_on(fd, IPPROTO_IP, IP_RECVERR);
+	if (!rc && addr_is_any(a))
+		rc = v6 ? udp_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO) : udp_on(fd, IPPROTO_IP, IP_PKTINFO);
+	return rc;
+}
+
+/* Opens one socket; *bound gets the port where it was 0. */
+static int udp_socket_open(struct udp_socket *s, const struct config_listen *l, struct addr *bound)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	int rc, fd = udp_new(bound);
+	if (fd < 0)
+		return fd;
+	rc = udp_options(fd, bound);
+	if (!rc)
+		rc = udp_bind(fd, bound);
+	if (!rc && getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
+		rc = -errno;
+	if (rc)
+		goto fail;
+	bound->port = ntohs(ss.ss_family == AF_INET ? ((struct sockaddr_in *)&ss)->sin_port
+						    : ((struct sockaddr_in6 *)&ss)->sin6_port);
+	udp_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, l->receive_buffer);
+	int got = udp_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, l->receive_buffer);
+	if (s->acceptor == 0) {
+		bool small = (uint32_t)got < l->receive_buffer;
+		log_write(small ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "transport",
+			  "listen %s: port %u, receive buffer %d bytes%s", l->name, bound->port, got,
+			  small ? ", less than asked for: raise net.core.rmem_max" : "");
+	}
+	s->fd = fd;
+	s->family = bound->family;
+	s->wildcard = addr_is_any(bound);
+	return 0;
+fail:
+	close(fd);
+	return rc;
+}
+
+static struct udp *udp_alloc(unsigned listeners, unsigned acceptors)
+{
+	struct udp *u = calloc(1, sizeof(*u));
+	if (!u)
+		return NULL;
+	u->listeners = listeners;
+	u->acceptors = acceptors;
+	u->bound = calloc(listeners ? listeners : 1, sizeof(*u->bound));
+	u->socket = calloc(listeners && acceptors ? listeners * acceptors : 1, sizeof(*u->socket));
+	if (!u->bound || !u->socket) {
+		free(u->bound);
+		free(u->socket);
+		free(u);
+		return NULL;
+	}
+	for (unsigned i = 0; i < listeners * acceptors; i++)
+		u->socket[i] = (struct udp_socket){
+			.fd = -1, .listener = (uint16_t)(i / acceptors), .acceptor = (uint8_t)(i % acceptors)};
+	return u;
+}
+
+/* All probes before the first real socket: ours may overlap (a wildcard and an address), another process's may not. */
+static int udp_check(const struct config *c, const char **name)
+{
+	for (unsigned i = 0; i < c->listen_count; i++) {
+		const struct config_listen *l = &c->listen[i];
+		*name = l->name;
+		if (l->proto != FLOW_UDP)
+			continue;
+		for (unsigned j = 0; l->addr.port && j < i; j++)
+			if (c->listen[j].proto == FLOW_UDP && addr_eq(&c->listen[j].addr, &l->addr))
+				return -EADDRINUSE;
+		int rc = udp_probe(&l->addr);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int udp_open(const struct config *c, struct udp **out, char *err, size_t errlen)
+{
+	const char *name = "";
+	struct udp *u = NULL;
+	int rc = c->listen_count <= UINT16_MAX && c->acceptors <= UINT8_MAX ? 0 : -E2BIG;
+	if (!rc)
+		rc = udp_check(c, &name);
+	if (rc)
+		goto fail;
+	u = udp_alloc(c->listen_count, c->acceptors);
+	if (!u) {
+		rc = -ENOMEM;
+		goto fail;
+	}
+	for (unsigned i = 0; i < c->listen_count; i++) {
+		const struct config_listen *l = &c->listen[i];
+		if (l->proto != FLOW_UDP)
+			continue;
+		name = l->name;
+		u->bound[i] = l->addr;
+		for (unsigned a = 0; a < c->acceptors; a++) {
+			rc = udp_socket_open(&u->socket[i * c->acceptors + a], l, &u->bound[i]);
+			if (rc)
+				goto fail;
+		}
+	}
+	*out = u;
+	return 0;
+fail:
+	snprintf(err, errlen, "listen %s: %s", name, strerror(-rc));
+	udp_close(u);
+	return rc;
+}
+
+void udp_close(struct udp *u)
+{
+	if (!u)
+		return;
+	for (unsigned i = 0; i < u->listeners * u->acceptors; i++)
+		if (u->socket[i].fd >= 0)
+			close(u->socket[i].fd);
+	free(u->bound);
+	free(u->socket);
+	free(u);
+}
+
+static void udp_control_put(struct udp_header *uh, struct msghdr *h, int level, int type, const void *data,
+			    size_t n)
+{
+	struct cmsghdr *c = &uh->control.align;
+	c->cmsg_level = level;
+	c->cmsg_type = type;
+	c->cmsg_len = CMSG_LEN(n);
+	memcpy(CMSG_DATA(c), data, n);
+	h->msg_control = &uh->control;
+	h->msg_controllen = CMSG_SPACE(n);
+}
+
+int udp_header_fill(struct udp_header *uh, struct msghdr *h, const struct udp_socket *s,
+		    const struct addr *remote, const struct addr *local, struct slice bytes)
+{
+	if (remote->family != s->family)
+		return -EAFNOSUPPORT;
+	uh->iov = (struct iovec){.iov_base = (void *)(uintptr_t)bytes.p, .iov_len = bytes.len};
+	*h = (struct msghdr){.msg_name = &uh->to,
+			     .msg_namelen = addr_to_sockaddr(remote, &uh->to),
+			     .msg_iov = &uh->iov,
+			     .msg_iovlen = 1};
+	if (!s->wildcard || local->family != s->family || addr_is_any(local))
+		return 0;
+	if (s->family == AF_INET) {
+		struct in_pktinfo pi = {0};
+		memcpy(&pi.ipi_spec_dst, local->ip, sizeof(pi.ipi_spec_dst));
+		udp_control_put(uh, h, IPPROTO_IP, IP_PKTINFO, &pi, sizeof(pi));
+	} else {
+		struct in6_pktinfo pi = {.ipi6_ifindex = local->scope};
+		memcpy(&pi.ipi6_addr, local->ip, sizeof(pi.ipi6_addr));
+		udp_control_put(uh, h, IPPROTO_IPV6, IPV6_PKTINFO, &pi, sizeof(pi));
+	}
+	return 0;
+}
+
+enum udp_verdict udp_send_verdict(int error, unsigned tries)
+{
+	switch (error) {
+	case EINTR: return UDP_AGAIN; /* takes no time and does not repeat: nothing here handles a signal */
+	case EAGAIN:
+	case ENOBUFS:
+	case ENOMEM: return tries < UDP_TRIES ? UDP_AGAIN : UDP_FULL;
+	case EMSGSIZE:
+	case EINVAL:
+	case EBADF: return UDP_FAILED; /* never an earlier datagram's */
+	default: return tries < UDP_TRIES ? UDP_AGAIN : UDP_FAILED;
+	}
+}
