@@ -1,0 +1,512 @@
+/* Response contexts: RFC 3261 16.7. A context lives from a request's acceptance to the end of its last transaction. */
+#include "proxy_p.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/counters.h"
+
+#define CHALLENGES_MAX 8192 /* bytes of challenges kept for aggregation */
+
+static void context_enter(struct context *c)
+{
+	c->busy++;
+}
+
+static bool context_pending(const struct context *c)
+{
+	for (const struct branch *b = c->branches; b; b = b->next)
+		if (!b->done)
+			return true;
+	return false;
+}
+
+/* Once nothing more will be built from it the request's bytes go: most of a call's memory. */
+static void context_shed(struct context *c)
+{
+	if (!c->final_sent || context_pending(c))
+		return;
+	if (c->pk) {
+		packet_destroy(c->pk);
+		c->pk = NULL;
+	}
+	free(c->target);
+	c->target = NULL;
+	free(c->best_bytes);
+	c->best_bytes = NULL;
+	free(c->challenges.p);
+	c->challenges = (struct buf){0};
+}
+
+void context_destroy(struct context *c)
+{
+	struct proxy *p = c->proxy;
+
+	for (struct branch *b = c->branches, *next; b; b = next) {
+		next = b->next;
+		branch_stop(p, b);
+		if (b->client)
+			txn_set_owner(b->client, NULL);
+		free(b->hop);
+		free(b);
+	}
+	if (c->server)
+		txn_set_owner(c->server, NULL);
+	if (c->counted) {
+		atomic_fetch_sub_explicit(&p->shared->inflight, 1, memory_order_relaxed);
+		count_sub(CNT_INFLIGHT, 1);
+	}
+	*c->prev = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
+	p->contexts--;
+	if (c->pk)
+		packet_destroy(c->pk);
+	timer_stop(p->wheel, &c->trying);
+	free(c->target);
+	free(c->best_bytes);
+	free(c->challenges.p);
+	free(c);
+}
+
+static void context_leave(struct context *c)
+{
+	if (--c->busy)
+		return;
+	context_shed(c);
+	if (context_pending(c))
+		return;
+	for (const struct branch *b = c->branches; b; b = b->next)
+		if (b->client)
+			return;
+	if (c->server)
+		return;
+	context_destroy(c);
+}
+
+/* --- answering the caller --- */
+
+static void context_finished(struct context *c)
+{
+	c->final_sent = 1;
+	timer_stop(c->proxy->wheel, &c->trying);
+	if (c->counted) {
+		c->counted = 0;
+		atomic_fetch_sub_explicit(&c->proxy->shared->inflight, 1, memory_order_relaxed);
+		count_sub(CNT_INFLIGHT, 1);
+	}
+}
+
+static void context_respond(struct context *c, unsigned status, struct slice bytes)
+{
+	int rc = c->server ? txn_server_respond(c->server, status, bytes) : -EALREADY;
+
+	/* 16.7 step 5: a 2xx to an INVITE passes whatever was answered before. */
+	if (rc == -EALREADY && c->invite && status >= 200 && status < 300)
+		c->proxy->lower.send(c->proxy->lower.ctx, &c->source, bytes);
+}
+
+static void context_respond_local(struct context *c, unsigned status, struct slice extra)
+{
+	long n = c->pk ? reply_build(c->proxy, c->pk, status, NULL, extra) : -1;
+	if (n > 0)
+		context_respond(c, status, slice_make(c->proxy->out, (size_t)n));
+}
+
+static void context_forward(struct context *c, const struct sip_msg *m)
+{
+	long n = reply_strip(c->proxy, m);
+	if (n > 0)
+		context_respond(c, m->status, slice_make(c->proxy->out, (size_t)n));
+}
+
+/* --- the best response (16.7 step 6) --- */
+
+/* Lower is better. A 6xx beats all; then the lowest class, within 4xx those that tell the caller how to try again; what we
+ * made up ourselves comes last in its class. */
+static unsigned response_rank(const struct context *c, unsigned status, bool local)
+{
+	unsigned rank;
+
+	if (status >= 600)
+		rank = 0;
+	else if (status < 400)
+		rank = 100;
+	else if (status < 500) {
+		rank = 230;
+		if (c->cancelled && status == 487)
+			rank = 200;
+		else if (status == 401 || status == 407 || status == 415 || status == 420 || status == 484)
+			rank = 210;
+		else if (status == 408 || status == 487)
+			rank = 240;
+	} else
+		rank = status == 503 ? 330 : 300;
+	return rank + (local ? 5 : 0);
+}
+
+/* Adds the challenge lines of a response to those of the others (16.7 step 7). */
+static void challenges_add(struct context *c, struct slice bytes)
+{
+	static const enum sip_hdr_id ids[] = {SIP_HDR_WWW_AUTHENTICATE, SIP_HDR_PROXY_AUTHENTICATE};
+	struct proxy *p = c->proxy;
+
+	if (sip_msg_parse(&p->room, bytes.p, bytes.len, false) < 0)
+		return;
+	if (!c->challenges.p && !(c->challenges.p = malloc(CHALLENGES_MAX)))
+		return;
+	c->challenges.cap = CHALLENGES_MAX;
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+		for (const struct sip_hdr *h = sip_msg_hdr(&p->room.msg, ids[i]); h;
+		     h = sip_hdr_next(&p->room.msg, h))
+			buf_put(&c->challenges, p->room.msg.buf + h->off, h->end - h->off);
+}
+
+/* Keeps the response (m, or one of our own) if it is the best so far. */
+static void best_offer(struct context *c, struct branch *b, unsigned status, const struct sip_msg *m)
+{
+	bool challenge = m && (status == 401 || status == 407);
+	bool better = c->best == 0 || response_rank(c, status, !m) < response_rank(c, c->best, c->best_local);
+	char *bytes = NULL;
+	long n = 0;
+
+	if ((better || challenge) && m) {
+		n = reply_strip(c->proxy, m);
+		if (n < 0)
+			return;
+		bytes = malloc((size_t)n);
+		if (!bytes)
+			return;
+		memcpy(bytes, c->proxy->out, (size_t)n);
+	}
+	if (!better) {
+		if (challenge)
+			challenges_add(c, slice_make(bytes, (size_t)n));
+		free(bytes);
+		return;
+	}
+	if (c->best_bytes && (c->best == 401 || c->best == 407))
+		challenges_add(c, slice_make(c->best_bytes, c->best_len));
+	free(c->best_bytes);
+	c->best = status;
+	c->best_local = !m;
+	c->best_branch = b;
+	c->best_bytes = bytes;
+	c->best_len = (size_t)n;
+}
+
+static void best_send_challenges(struct context *c)
+{
+	struct proxy *p = c->proxy;
+	struct sip_edits e = {0};
+
+	if (sip_msg_parse(&p->room, c->best_bytes, c->best_len, false) < 0)
+		return;
+	const struct sip_msg *m = &p->room.msg;
+	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_WWW_AUTHENTICATE);
+	if (!h)
+		h = sip_msg_hdr(m, SIP_HDR_PROXY_AUTHENTICATE);
+	if (!h)
+		h = sip_msg_hdr(m, SIP_HDR_CSEQ);
+	if (!h)
+		return;
+	while (sip_hdr_next(m, h))
+		h = sip_hdr_next(m, h);
+	sip_edits_add(&e, h->end, 0, buf_view(&c->challenges));
+	long n = sip_edits_apply(&e, m, p->out, sizeof(p->out));
+	if (n > 0)
+		context_respond(c, c->best, slice_make(p->out, (size_t)n));
+}
+
+static void best_send(struct context *c)
+{
+	unsigned status = c->best ? c->best : 500;
+
+	context_finished(c);
+	if (!c->invite && status == 408 && c->best_local) {
+		/* RFC 4320 4.2: the caller's own timer has fired by now; a 408 would only add to the storm. */
+		if (c->server) {
+			struct txn *t = c->server;
+			c->server = NULL;
+			txn_set_owner(t, NULL);
+			txn_server_abandon(t);
+		}
+	} else if (status == 503 && c->overload) {
+		char text[40];
+		context_respond_local(c, 503, reply_retry_after(c->proxy, text));
+	} else if (status == 503)
+		/* 16.7 step 6: a 503 says that the sender is overloaded; that is not us. */
+		context_respond_local(c, 500, SLICE_NONE);
+	else if (!c->best_bytes)
+		context_respond_local(c, status, SLICE_NONE);
+	else if (c->challenges.len && (status == 401 || status == 407))
+		best_send_challenges(c);
+	else
+		context_respond(c, status, slice_make(c->best_bytes, c->best_len));
+}
+
+/* --- going on --- */
+
+static void cancel_others(struct context *c, const struct branch *but)
+{
+	c->target_next = c->target_count;
+	for (struct branch *b = c->branches; b; b = b->next)
+		if (b != but)
+			branch_cancel(b);
+}
+
+/* Starts what is to be started, and answers when nothing is left. */
+static void context_advance(struct context *c)
+{
+	while (!c->final_sent && !c->cancelled && c->target_next < c->target_count) {
+		if (!c->parallel && context_pending(c))
+			return;
+		unsigned share = c->parallel ? c->breadth / c->target_count : c->breadth;
+		branch_start(c, c->target_next++, share ? share : 1);
+	}
+	if (!c->final_sent && !context_pending(c))
+		best_send(c);
+}
+
+/* Whether the call might succeed by another way to the same place: it was not reached, did not answer in time, or failed. Not
+ * when it says that somebody is busy or unknown. */
+static bool target_failed(const struct branch *b, unsigned status, const struct sip_msg *m)
+{
+	if (!m || b->cancel_sent) /* Timer C's CANCEL; of the caller's nothing more is tried anyway */
+		return true;
+	return status == 408 || status == 430 || (status >= 500 && status < 600);
+}
+
+static bool hop_failed(unsigned status, const struct sip_msg *m)
+{
+	/* RFC 3263 4.3: a 503, a transport error, or no answer at all. */
+	return status == 503 || (!m && status == 408);
+}
+
+void context_branch_done(struct branch *b, unsigned status, const struct sip_msg *m)
+{
+	struct context *c = b->context;
+
+	context_enter(c);
+	b->done = 1;
+	b->status = (uint16_t)status;
+	branch_stop(c->proxy, b);
+	if (hop_failed(status, m) && b->hop_next < b->hop_count && !c->cancelled && !c->final_sent &&
+	    !b->cancel_wanted) {
+		branch_next_hop(b);
+		context_advance(c);
+		context_leave(c);
+		return;
+	}
+	if (status < 300) {
+		if (c->invite || !c->final_sent) {
+			context_forward(c, m);
+			context_finished(c);
+		}
+		cancel_others(c, b);
+	} else if (!c->final_sent) {
+		if (c->failover && !c->parallel && !target_failed(b, status, m))
+			c->target_next = c->target_count;
+		bool last = c->best == 0 && !context_pending(c) &&
+			    (c->target_next >= c->target_count || c->cancelled || status >= 600);
+		if (last && m && status != 503) {
+			/* The usual case, one branch: on its way without being kept. */
+			context_forward(c, m);
+			context_finished(c);
+		} else
+			best_offer(c, b, status, m);
+		if (status >= 600)
+			cancel_others(c, b); /* may find that all are done, and send the best */
+	}
+	context_advance(c);
+	context_leave(c);
+}
+
+void context_response(struct branch *b, const struct sip_msg *m)
+{
+	struct context *c = b->context;
+
+	context_enter(c);
+	if (m->status < 200) {
+		if (!b->done) {
+			if (m->status > 100 && c->invite && !b->cancel_sent)
+				timer_set(c->proxy->wheel, &b->timer,
+					  proxy_now(c->proxy) + c->proxy->config->timers.c);
+			branch_provisional(b);
+		}
+		/* 16.7 step 5: all but 100; none once the caller has its final response. */
+		if (m->status > 100 && !c->final_sent)
+			context_forward(c, m);
+	} else if (!b->done)
+		context_branch_done(b, m->status, m);
+	else if (m->status < 300 && c->invite)
+		context_forward(c, m); /* a 2xx again: the caller's ACK is yet to come (RFC 6026) */
+	context_leave(c);
+}
+
+void context_client_failed(struct branch *b, unsigned status)
+{
+	struct context *c = b->context;
+
+	if (b->done)
+		return;
+	count(status == 408 ? CNT_BRANCH_TIMEOUT : CNT_BRANCH_ICMP);
+	context_branch_done(b, c->cancelled && status == 408 ? 487 : status, NULL);
+}
+
+void context_resolved(struct branch *b, const struct resolver_answer *a)
+{
+	struct context *c = b->context;
+
+	context_enter(c);
+	branch_resolved(b, a);
+	context_leave(c);
+}
+
+void context_server_gone(struct context *c)
+{
+	context_enter(c);
+	c->server = NULL;
+	context_leave(c);
+}
+
+void context_client_gone(struct branch *b)
+{
+	struct context *c = b->context;
+
+	context_enter(c);
+	b->client = NULL;
+	/* A client transaction that ends without having told why (there is no such way but a lack of memory). */
+	if (!b->done && b->pending.ref == 0)
+		context_branch_done(b, 503, NULL);
+	context_leave(c);
+}
+
+void context_cancel(struct context *c)
+{
+	if (c->final_sent || c->cancelled)
+		return;
+	context_enter(c);
+	c->cancelled = 1;
+	cancel_others(c, NULL);
+	context_advance(c);
+	context_leave(c);
+}
+
+/* --- the beginning --- */
+
+/* RFC 4320 4.1: by now the caller sends its request again only every T2; a 100 stops even that. */
+static void context_trying(struct timer *t, msec_t now)
+{
+	struct context *c = (struct context *)((char *)t - offsetof(struct context, trying));
+
+	(void)now;
+	if (!c->final_sent)
+		context_respond_local(c, 100, SLICE_NONE);
+}
+
+static unsigned context_breadth(const struct sip_msg *m)
+{
+	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_MAX_BREADTH);
+	uint64_t v = PROXY_MAX_BREADTH;
+
+	if (h && (!slice_u64(sip_hdr_value(m, h), UINT32_MAX, &v) || v > PROXY_MAX_BREADTH))
+		v = PROXY_MAX_BREADTH;
+	return (unsigned)v;
+}
+
+/* Targets move into one block of the context's; what points into the request stays there. */
+static bool context_take_targets(struct context *c, const struct target_set *set)
+{
+	const char *lo = c->pk->msg->buf, *hi = lo + c->pk->msg->len;
+	size_t size = set->count * sizeof(set->target[0]);
+
+	for (unsigned i = 0; i < set->count; i++)
+		size += set->target[i].ruri.len + set->target[i].route.len;
+	c->target = malloc(size ? size : 1);
+	if (!c->target)
+		return false;
+	char *at = (char *)(c->target + set->count);
+	for (unsigned i = 0; i < set->count; i++) {
+		struct slice *s[2] = {&c->target[i].ruri, &c->target[i].route};
+		c->target[i] = set->target[i];
+		for (int j = 0; j < 2; j++) {
+			if (s[j]->len == 0 || (s[j]->p >= lo && s[j]->p < hi))
+				continue;
+			memcpy(at, s[j]->p, s[j]->len);
+			s[j]->p = at;
+			at += s[j]->len;
+		}
+	}
+	c->target_count = set->count;
+	return true;
+}
+
+static void context_refuse(struct proxy *p, struct packet *pk)
+{
+	char text[40];
+
+	count(CNT_REFUSED_TRANSACTIONS);
+	reply_stateless(p, pk, 503, NULL, reply_retry_after(p, text));
+}
+
+void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, uint64_t loop,
+		   const struct target_set *set)
+{
+	const struct sip_msg *m = pk->msg;
+	const struct txn_timers timers = proxy_txn_timers(p->config);
+	unsigned breadth = context_breadth(m);
+	struct context *c;
+	struct flow source;
+
+	if (breadth == 0 || (set->parallel && set->count > breadth)) {
+		count(CNT_REFUSED_BREADTH);
+		reply_stateless(p, pk, 440, "Max-Breadth Exceeded", SLICE_NONE);
+		return;
+	}
+	c = calloc(1, sizeof(*c));
+	if (!c) {
+		context_refuse(p, pk);
+		return;
+	}
+	reply_flow(pk, &source);
+	if (txn_server_create(p->txns, m, &source, c, pk->inflight, &c->server) < 0) {
+		free(c);
+		context_refuse(p, pk);
+		return;
+	}
+	pk->inflight = NULL; /* the transaction's now */
+	c->kind = OWNER_CONTEXT;
+	c->proxy = p;
+	c->pk = pk;
+	c->plan = *plan;
+	c->plan.ruri = SLICE_NONE; /* may stand in the caller's scratch; the targets have it */
+	c->plan.uri = (struct sip_uri){0};
+	c->loop = loop;
+	c->breadth = breadth;
+	c->invite = m->method == SIP_METHOD_INVITE;
+	c->parallel = set->parallel;
+	c->failover = set->failover;
+	c->next = p->all;
+	c->prev = &p->all;
+	if (p->all)
+		p->all->prev = &c->next;
+	p->all = c;
+	p->contexts++;
+	if (c->invite) {
+		c->counted = 1;
+		atomic_fetch_add_explicit(&p->shared->inflight, 1, memory_order_relaxed);
+		count(CNT_INFLIGHT);
+	}
+	context_enter(c);
+	c->source = source;
+	timer_init(&c->trying, context_trying);
+	if (c->invite)
+		context_respond_local(c, 100, SLICE_NONE);
+	else
+		timer_set(p->wheel, &c->trying, proxy_now(p) + txn_quiet_time(&timers));
+	if (!context_take_targets(c, set))
+		c->best = 500, c->best_local = true;
+	context_advance(c);
+	context_leave(c);
+}

@@ -1,0 +1,116 @@
+/* Route preprocessing: RFC 3261 16.4, with strict routers before and behind us. */
+#include "proxy_p.h"
+
+/* A strict router before us has put our Record-Route into the Request-URI, and the Request-URI to the end of the
+ * route set. */
+static unsigned undo_strict(const struct sip_msg *m, struct plan *plan)
+{
+	struct sip_values it = {0};
+	struct sip_nameaddr na;
+	struct slice v, last = SLICE_NONE;
+
+	while (sip_values_next(m, SIP_HDR_ROUTE, &it, &v))
+		last = v;
+	if (last.len == 0)
+		return 0; /* nothing to put back: the request is for us */
+	if (sip_nameaddr_parse(last, &na) < 0 || sip_uri_parse(na.uri, &plan->uri) < 0)
+		return 400;
+	plan->ruri = na.uri;
+	plan->last_route_used = true;
+	return 0;
+}
+
+/* 16.4: a maddr that is ours has done its work; without it the URI is what the routing is about. */
+static void drop_maddr(const struct proxy *p, struct plan *plan, char *text, size_t textlen)
+{
+	struct slice maddr, rest = plan->uri.params, name, value, whole;
+	struct buf b;
+
+	if (plan->uri.scheme != SIP_SCHEME_SIP && plan->uri.scheme != SIP_SCHEME_SIPS)
+		return;
+	if (!sip_param_get(plan->uri.params, SLICE_LIT("maddr"), &maddr) || !self_is_uri(p, &plan->uri))
+		return;
+	buf_init(&b, text, textlen);
+	buf_slice(&b, plan->uri.scheme_text);
+	buf_char(&b, ':');
+	if (plan->uri.has_user) {
+		buf_slice(&b, plan->uri.user);
+		if (plan->uri.password.len) {
+			buf_char(&b, ':');
+			buf_slice(&b, plan->uri.password);
+		}
+		buf_char(&b, '@');
+	}
+	buf_slice(&b, plan->uri.host);
+	while (sip_param_next(&rest, &name, &value, &whole))
+		if (!slice_ieq(name, SLICE_LIT("maddr")) && !slice_ieq(name, SLICE_LIT("transport")))
+			buf_slice(&b, whole);
+	struct sip_uri u;
+	if (!b.full && sip_uri_parse(buf_view(&b), &u) == 0) {
+		plan->uri = u;
+		plan->ruri = buf_view(&b);
+	}
+}
+
+/* Takes our own values off the top of the route set (two when the request changes listeners here, RFC 5658). */
+static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool authorized, struct plan *plan)
+{
+	struct sip_values it = {0};
+	struct slice v;
+	struct sip_uri u;
+	unsigned total = 0;
+
+	while (sip_values_next(m, SIP_HDR_ROUTE, &it, &v))
+		total++;
+	if (total == 0)
+		return sip_msg_hdr(m, SIP_HDR_ROUTE) ? 400 : 0; /* a Route header without a route */
+	if (plan->last_route_used)
+		total--;
+	it = (struct sip_values){0};
+	for (unsigned i = 0; i < total && sip_values_next(m, SIP_HDR_ROUTE, &it, &v); i++) {
+		struct sip_nameaddr na;
+		if (sip_nameaddr_parse(v, &na) < 0 || sip_uri_parse(na.uri, &u) < 0)
+			return 400;
+		if (plan->own_routes < 2 && plan->own_routes == i && self_is_uri(p, &u)) {
+			authorized = authorized || token_route_check(&p->keys, m, u.user);
+			/* The second names the side that the request leaves on. */
+			if (i == 1 || (plan->last_route_used && i == 0)) {
+				struct addr a;
+				for (unsigned l = 0; l < p->config->listen_count; l++) {
+					const struct config_listen *cl = &p->config->listen[l];
+					bool same = cl->advertise_host
+							    ? slice_ieq(u.host, slice_str(cl->advertise_host))
+							    : addr_parse_ip(u.host, u.port, &a) == 0 &&
+								      addr_eq(&a, &cl->addr);
+					if (same)
+						plan->listener = (int)l;
+				}
+			}
+			plan->own_routes++;
+			continue;
+		}
+		plan->next_route = na.uri;
+		plan->next_strict = !sip_param_get(u.params, SLICE_LIT("lr"), NULL);
+		break;
+	}
+	/* A request along our own route set is one inside a dialog; without a To tag the token permits nothing. */
+	plan->authorized = authorized && m->to_tag.len > 0;
+	return 0;
+}
+
+unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, char *text, size_t textlen)
+{
+	bool authorized = false;
+
+	*plan = (struct plan){.ruri = sip_slice(m, m->ruri), .listener = -1};
+	if (sip_uri_parse(plan->ruri, &plan->uri) < 0)
+		return 400;
+	if (token_route_is_form(plan->uri.user) && self_is_uri(p, &plan->uri)) {
+		authorized = token_route_check(&p->keys, m, plan->uri.user);
+		unsigned status = undo_strict(m, plan);
+		if (status)
+			return status;
+	}
+	drop_maddr(p, plan, text, textlen);
+	return take_own_routes(p, m, authorized, plan);
+}

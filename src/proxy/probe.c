@@ -1,0 +1,212 @@
+/* OPTIONS probes of gateway targets. One worker sends them (their Call-IDs are its own) and notes who answers. */
+#include "proxy_p.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+
+struct probe {
+	uint8_t kind; /* OWNER_PROBE */
+	struct proxy *proxy;
+	const struct config_gateway *gateway;
+	const struct config_target *target;
+	struct gateway_state *state;
+	struct timer next;    /* the next probe */
+	struct timer timeout; /* of this one */
+	struct pending pending;
+	struct txn *client;
+	nsec_t sent;
+	uint32_t cseq;
+};
+
+struct prober {
+	unsigned count;
+	struct probe probe[];
+};
+
+static void probe_result(struct probe *b, bool ok)
+{
+	timer_stop(b->proxy->wheel, &b->timeout);
+	atomic_fetch_add_explicit(&b->state->probes, 1, memory_order_relaxed);
+	if (ok)
+		atomic_store_explicit(&b->state->rtt, clock_mono_ns() - b->sent, memory_order_relaxed);
+	else
+		atomic_fetch_add_explicit(&b->state->failed, 1, memory_order_relaxed);
+	if (atomic_exchange_explicit(&b->state->down, !ok, memory_order_relaxed) != !ok)
+		log_warning("gateway", "%s: target %s %s", b->gateway->name, b->target->text,
+			    ok ? "answers again" : "does not answer, it is skipped");
+}
+
+/* A random Call-ID whose responses come to this worker. */
+static void probe_call_id(struct proxy *p, char out[static 33])
+{
+	static const char hex[] = "0123456789abcdef";
+	unsigned char r[16];
+
+	do {
+		gnutls_rnd(GNUTLS_RND_NONCE, r, sizeof(r));
+		for (size_t i = 0; i < sizeof(r); i++) {
+			out[2 * i] = hex[r[i] >> 4];
+			out[2 * i + 1] = hex[r[i] & 15];
+		}
+		out[32] = 0;
+	} while (p->lower.mine && !p->lower.mine(p->lower.ctx, slice_str(out)));
+}
+
+static void probe_send(struct probe *b, const struct resolver_hop *hop)
+{
+	struct proxy *p = b->proxy;
+	char id[33], branch[48];
+	struct buf o;
+	int l = self_listener(p, hop->proto, &hop->addr, -1);
+
+	if (l < 0) {
+		probe_result(b, false);
+		return;
+	}
+	struct flow out = {.proto = hop->proto, .listener = (uint16_t)l, .remote = hop->addr};
+	probe_call_id(p, id);
+	int blen = snprintf(branch, sizeof(branch), "z9hG4bKhp%s", id);
+	buf_init(&o, p->out, sizeof(p->out));
+	buf_printf(&o, "OPTIONS " SLICE_FMT " SIP/2.0\r\nVia: SIP/2.0/", SLICE_ARG(b->target->uri.whole));
+	buf_slice(&o, flow_proto_name(out.proto));
+	buf_char(&o, ' ');
+	self_sent_by(p, out.listener, &out.remote, &o);
+	buf_printf(&o, ";branch=%s\r\nMax-Forwards: 70\r\nFrom: <sip:probe@", branch);
+	self_sent_by(p, out.listener, &out.remote, &o);
+	buf_printf(&o,
+		   ">;tag=%.16s\r\nTo: <" SLICE_FMT ">\r\nCall-ID: %s\r\nCSeq: %u OPTIONS\r\n"
+		   "Accept: application/sdp\r\nContent-Length: 0\r\n\r\n",
+		   id + 16, SLICE_ARG(b->target->uri.whole), id, ++b->cseq);
+	struct txn_client_args a = {.bytes = buf_view(&o),
+				    .branch = slice_make(branch, (size_t)blen),
+				    .method = SIP_METHOD_OPTIONS,
+				    .method_name = SLICE_LIT("OPTIONS"),
+				    .flow = out,
+				    .owner = b};
+	b->sent = clock_mono_ns();
+	if (o.full || txn_client_create(p->txns, &a, &b->client) < 0) {
+		b->client = NULL;
+		probe_result(b, false);
+	}
+}
+
+static void probe_next(struct timer *t, msec_t now)
+{
+	struct probe *b = (struct probe *)((char *)t - offsetof(struct probe, next));
+	struct proxy *p = b->proxy;
+	struct resolver_hop hop;
+
+	timer_set(p->wheel, &b->next, now + b->gateway->probe_interval);
+	if (b->client || b->pending.ref)
+		return; /* the last one is still out */
+	timer_set(p->wheel, &b->timeout, now + b->gateway->probe_timeout);
+	int err = resolver_literal(&b->target->uri, p->protos, &hop);
+	if (err == 0) {
+		probe_send(b, &hop);
+	} else {
+		pending_add(p, &b->pending, PENDING_PROBE);
+		if (err != -EAGAIN || p->lower.resolve(p->lower.ctx, &b->target->uri, b->pending.ref) < 0) {
+			pending_remove(p, &b->pending);
+			probe_result(b, false);
+		}
+	}
+}
+
+static void probe_drop(struct probe *b)
+{
+	struct txn *t = b->client;
+
+	pending_remove(b->proxy, &b->pending);
+	b->client = NULL;
+	if (t) {
+		txn_set_owner(t, NULL);
+		txn_client_abandon(t);
+	}
+}
+
+static void probe_timeout(struct timer *t, msec_t now)
+{
+	struct probe *b = (struct probe *)((char *)t - offsetof(struct probe, timeout));
+
+	(void)now;
+	probe_drop(b);
+	probe_result(b, false);
+}
+
+void probe_response(void *owner, unsigned status)
+{
+	struct probe *b = owner;
+
+	/* 408 and 503 are what stands between us and the target saying that it is not there. */
+	if (status >= 200 && timer_is_set(&b->timeout))
+		probe_result(b, status != 408 && status != 503);
+}
+
+void probe_gone(void *owner)
+{
+	struct probe *b = owner;
+
+	b->client = NULL;
+}
+
+void probe_resolved(struct proxy *p, struct pending *w, const struct resolver_answer *a)
+{
+	struct probe *b = (struct probe *)((char *)w - offsetof(struct probe, pending));
+
+	(void)p;
+	if (a->error)
+		probe_result(b, false);
+	else
+		probe_send(b, &a->hop[0]);
+}
+
+int probe_start(struct proxy *p)
+{
+	const struct config *c = p->config;
+	unsigned n = 0, state = 0, total = 0;
+
+	for (unsigned g = 0; g < c->gateway_count; g++)
+		if (c->gateway[g].probe_interval)
+			total += c->gateway[g].target_count;
+	if (total == 0 || p->worker != 0 || !p->states)
+		return 0;
+	p->prober = calloc(1, sizeof(*p->prober) + total * sizeof(p->prober->probe[0]));
+	if (!p->prober)
+		return -ENOMEM;
+	p->prober->count = total;
+	for (unsigned g = 0; g < c->gateway_count; g++) {
+		const struct config_gateway *gw = &c->gateway[g];
+		for (unsigned t = 0; t < gw->target_count; t++, state++) {
+			if (!gw->probe_interval)
+				continue;
+			struct probe *b = &p->prober->probe[n];
+			b->kind = OWNER_PROBE;
+			b->proxy = p;
+			b->gateway = gw;
+			b->target = &gw->target[t];
+			b->state = &p->states->state[state];
+			timer_init(&b->next, probe_next);
+			timer_init(&b->timeout, probe_timeout);
+			/* Spread over the interval, the first at once. */
+			timer_set(p->wheel, &b->next, proxy_now(p) + (uint64_t)gw->probe_interval * n / total);
+			n++;
+		}
+	}
+	return 0;
+}
+
+void probe_stop(struct proxy *p)
+{
+	if (!p->prober)
+		return;
+	for (unsigned i = 0; i < p->prober->count; i++) {
+		struct probe *b = &p->prober->probe[i];
+		timer_stop(p->wheel, &b->next);
+		timer_stop(p->wheel, &b->timeout);
+		probe_drop(b);
+	}
+	free(p->prober);
+	p->prober = NULL;
+}

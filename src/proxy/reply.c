@@ -1,0 +1,78 @@
+/* Responses that we make, and responses on their way back. */
+#include "proxy_p.h"
+
+#include <errno.h>
+
+#include "base/counters.h"
+
+void reply_flow(const struct packet *pk, struct flow *out)
+{
+	const struct sip_msg *m = pk->msg;
+	const struct sip_via *v = &m->via;
+	struct addr a;
+
+	*out = pk->flow;
+	if (flow_is_reliable(out))
+		return;
+	uint16_t port = v->port ? v->port : 5060;
+	if (v->maddr.len && addr_parse_ip(sip_slice(m, v->maddr), port, &a) == 0 &&
+	    a.family == out->remote.family && addr_is_unicast(&a))
+		out->remote = a;
+	else if (!v->has_rport)
+		out->remote.port = port;
+}
+
+long reply_build(struct proxy *p, const struct packet *pk, unsigned status, const char *reason,
+		 struct slice extra)
+{
+	struct sip_reply r = {.status = status, .reason = reason, .source = &pk->flow.remote, .extra = extra};
+	long n = sip_reply_build(pk->msg, &r, p->out, sizeof(p->out));
+
+	if (n > 0)
+		count_generated(status);
+	return n;
+}
+
+void reply_stateless(struct proxy *p, struct packet *pk, unsigned status, const char *reason,
+		     struct slice extra)
+{
+	if (pk->msg->method == SIP_METHOD_ACK) {
+		count(CNT_DROP_ACK);
+	} else {
+		struct flow f;
+		long n = reply_build(p, pk, status, reason, extra);
+		reply_flow(pk, &f);
+		if (n > 0)
+			p->lower.send(p->lower.ctx, &f, slice_make(p->out, (size_t)n));
+	}
+	packet_destroy(pk);
+}
+
+struct slice reply_retry_after(const struct proxy *p, char text[static 40])
+{
+	struct buf b;
+	uint32_t s = (p->config->drain.retry_after + 999) / 1000;
+
+	buf_init(&b, text, 40);
+	buf_lit(&b, "Retry-After: ");
+	buf_u64(&b, s ? s : 1);
+	buf_lit(&b, "\r\n");
+	return buf_view(&b);
+}
+
+long reply_strip(struct proxy *p, const struct sip_msg *m)
+{
+	struct sip_edits e;
+	struct sip_values it = {0}, second;
+	struct slice v;
+
+	if (!sip_values_next(m, SIP_HDR_VIA, &it, &v))
+		return -EBADMSG;
+	second = it;
+	if (!sip_values_next(m, SIP_HDR_VIA, &second, &v))
+		return -EBADMSG; /* for a request of our own */
+	e.count = 0;
+	e.full = false;
+	sip_edits_remove_value(&e, m, &it);
+	return sip_edits_apply(&e, m, p->out, sizeof(p->out));
+}

@@ -1,0 +1,198 @@
+/* Requests as they come in: matching, validation (RFC 3261 16.3), and which way they take from there. */
+#include "proxy_p.h"
+
+#include "base/counters.h"
+
+/* RFC 5393 4.2: it has been here, with all that its routing depends on as it is now. */
+static bool request_is_loop(const struct proxy *p, const struct sip_msg *m, uint64_t loop)
+{
+	struct sip_values it = {0};
+	struct sip_via via, next;
+	struct slice v;
+	uint64_t prefix = token_loop_prefix(loop), found;
+	bool have = false;
+
+	while (sip_values_next(m, SIP_HDR_VIA, &it, &v)) {
+		bool candidate = have && token_branch_peek(sip_slice(m, via.branch), &found) && found == prefix;
+		if (sip_via_parse(m, it.span, &next) < 0)
+			return false;
+		if (candidate && token_branch_check(&p->keys, m, &via, &next, &found))
+			return true;
+		via = next;
+		have = true;
+	}
+	return false;
+}
+
+/* The Proxy-Require values, as the Unsupported header of a 420 wants them; false: there are none. */
+static bool request_unsupported(const struct sip_msg *m, struct buf *b)
+{
+	struct sip_values it = {0};
+	struct slice v;
+	bool any = false;
+
+	while (sip_values_next(m, SIP_HDR_PROXY_REQUIRE, &it, &v)) {
+		if (v.len == 0)
+			continue;
+		if (any)
+			buf_lit(b, ", ");
+		else
+			buf_lit(b, "Unsupported: ");
+		for (size_t i = 0; i < v.len; i++)
+			buf_char(b, v.p[i] == '\r' || v.p[i] == '\n' ? ' ' : v.p[i]);
+		any = true;
+	}
+	if (any)
+		buf_lit(b, "\r\n");
+	return any;
+}
+
+/* RFC 3261 11.2, for an OPTIONS whose Request-URI is the proxy. */
+static bool request_is_own_options(const struct proxy *p, const struct sip_msg *m, const struct plan *plan)
+{
+	return m->method == SIP_METHOD_OPTIONS && plan->next_route.len == 0 && plan->uri.user.len == 0 &&
+	       (self_is_uri(p, &plan->uri) || self_is_domain(p, plan->uri.host));
+}
+
+/* True if the request may go on; else it has been answered and the packet is gone. */
+static bool request_validate(struct proxy *p, struct packet *pk, const struct plan *plan, uint64_t loop)
+{
+	const struct sip_msg *m = pk->msg;
+	char text[1024];
+	struct buf b;
+
+	/* 16.3 item 3: nobody else need hear of an OPTIONS that is for us. */
+	if (m->max_forwards == 0 && !request_is_own_options(p, m, plan)) {
+		count(CNT_REFUSED_HOPS);
+		reply_stateless(p, pk, 483, NULL, SLICE_NONE);
+		return false;
+	}
+	if (request_is_loop(p, m, loop)) {
+		count(CNT_REFUSED_LOOP);
+		reply_stateless(p, pk, 482, NULL, SLICE_NONE);
+		return false;
+	}
+	buf_init(&b, text, sizeof(text));
+	if (m->method != SIP_METHOD_CANCEL && m->method != SIP_METHOD_ACK && request_unsupported(m, &b)) {
+		reply_stateless(p, pk, 420, NULL, b.full ? SLICE_NONE : buf_view(&b));
+		return false;
+	}
+	return true;
+}
+
+/* New work that a full or draining proxy does not take; what belongs to a call in progress always passes. */
+static bool request_admit(struct proxy *p, struct packet *pk, const struct plan *plan)
+{
+	const struct sip_msg *m = pk->msg;
+	/* A To tag alone is easily made up; our own route set is not. */
+	bool fresh = m->to_tag.len == 0 || (m->method == SIP_METHOD_INVITE && !plan->authorized);
+	char text[40];
+
+	if (!fresh || m->method == SIP_METHOD_ACK || m->method == SIP_METHOD_CANCEL)
+		return true;
+	if (atomic_load_explicit(&p->shared->draining, memory_order_relaxed))
+		count(CNT_REFUSED_DRAIN);
+	else if (m->method == SIP_METHOD_INVITE &&
+		 atomic_load_explicit(&p->shared->inflight, memory_order_relaxed) >=
+			 p->config->timers.max_inflight)
+		count(CNT_REFUSED_INFLIGHT);
+	else
+		return true;
+	reply_stateless(p, pk, 503, NULL, reply_retry_after(p, text));
+	return false;
+}
+
+#define OPTIONS_HEADERS                                                                                      \
+	"Accept: application/sdp\r\n"                                                                        \
+	"Accept-Encoding: identity\r\n"                                                                      \
+	"Accept-Language: en\r\n"                                                                            \
+	"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, SUBSCRIBE, NOTIFY, REFER, " \
+	"PUBLISH\r\n"
+
+static void request_route(struct proxy *p, struct packet *pk)
+{
+	const struct sip_msg *m = pk->msg;
+	uint64_t loop = token_loop_hash(&p->keys, m);
+	struct target_set set;
+	struct plan plan;
+	char text[1024];
+
+	unsigned status = plan_make(p, m, &plan, text, sizeof(text));
+	if (status) {
+		count(CNT_REFUSED_MALFORMED);
+		reply_stateless(p, pk, status, NULL, SLICE_NONE);
+		return;
+	}
+	if (!request_validate(p, pk, &plan, loop) || !request_admit(p, pk, &plan))
+		return;
+	if (request_is_own_options(p, m, &plan)) {
+		reply_stateless(p, pk, 200, NULL, SLICE_LIT(OPTIONS_HEADERS));
+		return;
+	}
+	targets_find(p, pk, &plan, loop, &set);
+	if (set.count == 0) {
+		/* To a CANCEL a refusal of its routing means that there is nothing to cancel. */
+		if (m->method == SIP_METHOD_CANCEL)
+			reply_stateless(p, pk, 481, NULL, SLICE_NONE);
+		else
+			reply_stateless(p, pk, set.reject, set.reject_reason, SLICE_NONE);
+	} else if (m->method == SIP_METHOD_ACK || m->method == SIP_METHOD_CANCEL)
+		stateless_forward(p, pk, &plan, loop, &set);
+	else
+		context_start(p, pk, &plan, loop, &set);
+}
+
+/* 16.10: answered here, and sent on along the branches. The 200 needs no transaction: a copy of the CANCEL makes
+ * the same one, and cancelling twice is cancelling once. False: no INVITE of ours. */
+static bool request_cancel(struct proxy *p, struct packet *pk)
+{
+	struct txn *t = txn_server_find(p->txns, pk->msg, true);
+
+	if (!t)
+		return false;
+	struct context *c = txn_owner(t);
+	reply_stateless(p, pk, 200, NULL, SLICE_NONE);
+	if (c)
+		context_cancel(c);
+	return true;
+}
+
+/* The ACK to a final response that we sent without a transaction (17.1.1.3): it ends here. */
+static bool request_is_own_ack(const struct sip_msg *m)
+{
+	char tag[SIP_REPLY_TAG_LEN];
+
+	if (m->to_tag.len != sizeof(tag))
+		return false;
+	sip_reply_tag(m, tag);
+	return memcmp(m->buf + m->to_tag.off, tag, sizeof(tag)) == 0;
+}
+
+void request_receive(struct proxy *p, struct packet *pk)
+{
+	const struct sip_msg *m = pk->msg;
+	struct flow source;
+	struct txn *t;
+
+	if (m->error) {
+		count(CNT_REFUSED_MALFORMED);
+		if (sip_msg_answerable(m))
+			reply_stateless(p, pk, m->error, m->error_text, SLICE_NONE);
+		else
+			packet_destroy(pk);
+		return;
+	}
+	if (m->method == SIP_METHOD_CANCEL) {
+		if (request_cancel(p, pk))
+			return;
+	} else if ((t = txn_server_find(p->txns, m, false)) != NULL) {
+		reply_flow(pk, &source);
+		txn_server_receive(t, m, &source);
+		packet_destroy(pk);
+		return;
+	} else if (m->method == SIP_METHOD_ACK && request_is_own_ack(m)) {
+		packet_destroy(pk);
+		return;
+	}
+	request_route(p, pk);
+}

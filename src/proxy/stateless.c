@@ -1,0 +1,134 @@
+/* Stateless forwarding (RFC 3261 16.11): the ACK to a 2xx, and a CANCEL whose INVITE is not known here. */
+#include "proxy_p.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/counters.h"
+
+/* One that waits for the resolver. */
+struct stateless {
+	struct pending pending;
+	struct stateless *next, **prev; /* proxy->held */
+	struct packet *pk;
+	struct plan plan;
+	struct target target; /* its text behind this struct, or in the packet */
+	uint64_t loop;
+	uint16_t index;
+};
+
+static void stateless_destroy(struct stateless *s)
+{
+	*s->prev = s->next;
+	if (s->next)
+		s->next->prev = s->prev;
+	packet_destroy(s->pk);
+	free(s);
+}
+
+void stateless_destroy_all(struct proxy *p)
+{
+	while (p->held) {
+		pending_remove(p, &p->held->pending);
+		stateless_destroy(p->held);
+	}
+}
+
+static void stateless_send(struct proxy *p, const struct packet *pk, const struct plan *plan,
+			   const struct target *target, uint64_t loop, uint16_t index,
+			   const struct resolver_hop *hop)
+{
+	char branch[TOKEN_BRANCH_LEN];
+	struct flow out;
+
+	if (forward_flow(p, hop, plan, &pk->flow, &out) < 0) {
+		count(CNT_DROP_SEND);
+		return;
+	}
+	struct forward_args a = {.m = pk->msg,
+				 .source = &pk->flow,
+				 .plan = plan,
+				 .target = target,
+				 .out = &out,
+				 .loop = loop,
+				 .index = index};
+	long n = forward_build(p, &a, branch);
+	if (n < 0) {
+		count(CNT_DROP_SEND);
+		return;
+	}
+	count(pk->msg->method == SIP_METHOD_ACK ? CNT_STATELESS_ACK : CNT_STATELESS_CANCEL);
+	p->lower.send(p->lower.ctx, &out, slice_make(p->out, (size_t)n));
+}
+
+static void stateless_hold(struct proxy *p, const struct packet *pk, const struct plan *plan,
+			   const struct target *target, uint64_t loop, uint16_t index,
+			   const struct sip_uri *uri)
+{
+	struct stateless *s = calloc(1, sizeof(*s) + target->ruri.len + target->route.len);
+
+	if (!s || !(s->pk = packet_create(pk->msg, &pk->flow, pk->received))) {
+		free(s);
+		count(CNT_DROP_NO_MEMORY);
+		return;
+	}
+	char *text = (char *)(s + 1);
+	s->plan = *plan;
+	/* A plan's slices point into the message it was made from: the same places in our copy. */
+	if (plan->next_route.len)
+		s->plan.next_route.p = s->pk->msg->buf + (plan->next_route.p - pk->msg->buf);
+	s->plan.ruri = SLICE_NONE;
+	s->plan.uri = (struct sip_uri){0};
+	memcpy(text, target->ruri.p, target->ruri.len);
+	s->target.ruri = slice_make(text, target->ruri.len);
+	if (target->route.len) {
+		memcpy(text + target->ruri.len, target->route.p, target->route.len);
+		s->target.route = slice_make(text + target->ruri.len, target->route.len);
+	}
+	s->loop = loop;
+	s->index = index;
+	s->next = p->held;
+	s->prev = &p->held;
+	if (p->held)
+		p->held->prev = &s->next;
+	p->held = s;
+	pending_add(p, &s->pending, PENDING_STATELESS);
+	if (p->lower.resolve(p->lower.ctx, uri, s->pending.ref) < 0) {
+		pending_remove(p, &s->pending);
+		stateless_destroy(s);
+		count(CNT_DROP_SEND);
+	}
+}
+
+void stateless_resolved(struct proxy *p, struct pending *w, const struct resolver_answer *a)
+{
+	struct stateless *s = (struct stateless *)((char *)w - offsetof(struct stateless, pending));
+
+	if (a->error)
+		count(CNT_DROP_SEND);
+	else
+		stateless_send(p, s->pk, &s->plan, &s->target, s->loop, s->index, &a->hop[0]);
+	stateless_destroy(s);
+}
+
+void stateless_forward(struct proxy *p, struct packet *pk, const struct plan *plan, uint64_t loop,
+		       const struct target_set *set)
+{
+	/* A serial search would have started with the first; a parallel one with all. */
+	unsigned n = set->parallel ? set->count : 1;
+
+	for (unsigned i = 0; i < n && i < set->count; i++) {
+		struct resolver_hop hop;
+		struct sip_uri uri;
+		int err = forward_hop_uri(plan, &set->target[i], &uri);
+		if (err == 0)
+			err = resolver_literal(&uri, p->protos, &hop);
+		if (err == 0)
+			stateless_send(p, pk, plan, &set->target[i], loop, (uint16_t)i, &hop);
+		else if (err == -EAGAIN)
+			stateless_hold(p, pk, plan, &set->target[i], loop, (uint16_t)i, &uri);
+		else
+			count(CNT_DROP_SEND);
+	}
+	packet_destroy(pk);
+}

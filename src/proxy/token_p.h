@@ -1,0 +1,51 @@
+/* The HMAC tokens that make Holdfast recognise what it wrote itself: in the branch of its Via and in the user part of its
+ * Record-Route. Keyed by the store's secret, so they hold over restarts. Owned by one worker. */
+#ifndef PROXY_TOKEN_P_H
+#define PROXY_TOKEN_P_H
+
+#include <gnutls/crypto.h>
+
+#include "base/buf.h"
+#include "sip/message.h"
+#include "store/store.h"
+
+struct token_keys {
+	gnutls_hmac_hd_t branch;
+	gnutls_hmac_hd_t route;
+	uint64_t loop_seed; /* for the loop hash: from the secret too, or a restart could not repeat a branch */
+};
+
+int token_init(struct token_keys *k, const unsigned char secret[static STORE_SECRET_LEN]);
+void token_deinit(struct token_keys *k);
+
+/* What a request's routing depends on (RFC 5393 4.2.1): the same for a request that came back unchanged, and for its
+ * CANCEL and ACK. */
+uint64_t token_loop_hash(const struct token_keys *k, const struct sip_msg *m);
+
+#define TOKEN_BRANCH_LEN 33 /* "z9hG4bKhf" and 24 characters */
+
+/* The branch for the index-th copy of request m. The same request and index always give the same branch, also
+ * without a transaction and after a restart (RFC 3261 16.11), and nobody else can make it. */
+void token_branch_make(const struct token_keys *k, const struct sip_msg *m, uint64_t loop, uint16_t index,
+		       char out[static TOKEN_BRANCH_LEN]);
+
+/* True if `ours` is a Via that we wrote: its branch carries our MAC over `next`, the Via below it. m is the message that both
+ * stand in. On true *loop_prefix is the loop hash's part in it, to compare with token_loop_prefix. */
+bool token_branch_check(const struct token_keys *k, const struct sip_msg *m, const struct sip_via *ours,
+			const struct sip_via *next, uint64_t *loop_prefix);
+uint64_t token_loop_prefix(uint64_t loop);
+/* The part of a branch of our form, without checking the MAC; false: not our form. Cheap. */
+bool token_branch_peek(struct slice branch, uint64_t *loop_prefix);
+
+#define TOKEN_ROUTE_LEN 15 /* "hfr" and 12 characters */
+
+/* The user part of our Record-Route for a dialog: good for requests of this Call-ID between this caller and whoever
+ * answers, and for nothing else. */
+void token_route_make(const struct token_keys *k, struct slice call_id, struct slice caller_tag,
+		      char out[static TOKEN_ROUTE_LEN]);
+/* True if `user` is the token of m's dialog: Call-ID, and one of its tags is the caller's. */
+bool token_route_check(const struct token_keys *k, const struct sip_msg *m, struct slice user);
+/* True if `user` has a route token's form. */
+bool token_route_is_form(struct slice user);
+
+#endif
