@@ -6,6 +6,11 @@
 #include "config/cli.h"
 #include "control/server.h"
 
+/* jemalloc's options; another allocator does not look at them. Memory that a load has freed goes back within seconds, by a
+ * thread of jemalloc's own. */
+extern const char *malloc_conf;
+const char *malloc_conf = "background_thread:true,narenas:4,dirty_decay_ms:5000,muzzy_decay_ms:0";
+
 enum { EXIT_ENDED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 static int run(struct config *c, const struct cli *cli)

@@ -88,16 +88,17 @@ static void edit_routes(const struct forward_args *a, struct sip_edits *e)
 	bool strict = plan->next_strict && plan->next_route.len && a->target->route.len == 0;
 	struct sip_values it = {0};
 	struct slice v;
-	unsigned total = 0, i = 0;
+	unsigned head = plan->own_routes + (strict ? 1 : 0), total = 0, i = 0;
 
 	if (plan->own_routes == 0 && !plan->last_route_used && !strict)
 		return;
-	while (sip_values_next(a->m, SIP_HDR_ROUTE, &it, &v))
-		total++;
-	it = (struct sip_values){0};
-	for (; sip_values_next(a->m, SIP_HDR_ROUTE, &it, &v); i++)
-		if (i < plan->own_routes || (strict && i == plan->own_routes) ||
-		    (plan->last_route_used && i + 1 == total))
+	if (plan->last_route_used) {
+		while (sip_values_next(a->m, SIP_HDR_ROUTE, &it, &v))
+			total++;
+		it = (struct sip_values){0};
+	}
+	for (; (i < head || i < total) && sip_values_next(a->m, SIP_HDR_ROUTE, &it, &v); i++)
+		if (i < head || i + 1 == total)
 			sip_edits_remove_value(e, a->m, &it);
 }
 

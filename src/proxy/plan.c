@@ -1,4 +1,6 @@
 /* Route preprocessing: RFC 3261 16.4, with strict routers before and behind us. */
+#include <limits.h>
+
 #include "proxy_p.h"
 
 /* A strict router before us has put our Record-Route into the Request-URI, and the Request-URI to the end of the
@@ -58,16 +60,17 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 	struct sip_values it = {0};
 	struct slice v;
 	struct sip_uri u;
-	unsigned total = 0;
+	unsigned total = UINT_MAX, i;
 
-	while (sip_values_next(m, SIP_HDR_ROUTE, &it, &v))
-		total++;
-	if (total == 0)
-		return sip_msg_hdr(m, SIP_HDR_ROUTE) ? 400 : 0; /* a Route header without a route */
-	if (plan->last_route_used)
+	if (!sip_msg_hdr(m, SIP_HDR_ROUTE))
+		return 0;
+	if (plan->last_route_used) {
+		for (total = 0; sip_values_next(m, SIP_HDR_ROUTE, &it, &v); total++)
+			;
 		total--;
-	it = (struct sip_values){0};
-	for (unsigned i = 0; i < total && sip_values_next(m, SIP_HDR_ROUTE, &it, &v); i++) {
+		it = (struct sip_values){0};
+	}
+	for (i = 0; i < total && sip_values_next(m, SIP_HDR_ROUTE, &it, &v); i++) {
 		struct sip_nameaddr na;
 		if (sip_nameaddr_parse(v, &na) < 0 || sip_uri_parse(na.uri, &u) < 0)
 			return 400;
@@ -91,8 +94,11 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 		}
 		plan->next_route = na.uri;
 		plan->next_strict = !sip_param_get(u.params, SLICE_LIT("lr"), NULL);
+		i++;
 		break;
 	}
+	if (i == 0 && !plan->last_route_used)
+		return 400; /* a Route header without a route */
 	/* A request along our own route set is one inside a dialog; without a To tag the token permits nothing. */
 	plan->authorized = authorized && m->to_tag.len > 0;
 	return 0;

@@ -62,10 +62,17 @@ struct slice reply_retry_after(const struct proxy *p, char text[static 40])
 
 long reply_strip(struct proxy *p, const struct sip_msg *m)
 {
+	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_VIA);
 	struct sip_edits e;
 	struct sip_values it = {0}, second;
 	struct slice v;
 
+	/* Nearly always our Via has a line of its own, and there is one below it. */
+	if (h && h->value_len == m->via.whole.len && h->next >= 0 && m->len - (h->end - h->off) <= sizeof(p->out)) {
+		memcpy(p->out, m->buf, h->off);
+		memcpy(p->out + h->off, m->buf + h->end, m->len - h->end);
+		return (long)(m->len - (h->end - h->off));
+	}
 	if (!sip_values_next(m, SIP_HDR_VIA, &it, &v))
 		return -EBADMSG;
 	second = it;

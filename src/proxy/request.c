@@ -11,7 +11,10 @@ static bool request_is_loop(const struct proxy *p, const struct sip_msg *m, uint
 	struct slice v;
 	uint64_t prefix = token_loop_prefix(loop), found;
 	bool have = false;
+	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_VIA);
 
+	if (h->next < 0 && h->value_len == m->via.whole.len)
+		return false; /* straight from a user agent */
 	while (sip_values_next(m, SIP_HDR_VIA, &it, &v)) {
 		bool candidate = have && token_branch_peek(sip_slice(m, via.branch), &found) && found == prefix;
 		if (sip_via_parse(m, it.span, &next) < 0)

@@ -1,13 +1,38 @@
 #include "transport/thread.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/counters.h"
+
+#define THREAD_SLICE 100000 /* ns, the shortest that the kernel grants */
+
+/* The kernel's struct sched_attr as of version 0, which no header of glibc has. */
+struct thread_sched {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+/* Asks for short slices: the scheduler then lets the thread run soon after it wakes even when others keep the CPU busy, with no
+ * more CPU time than they get (Linux 6.12; before that it changes nothing). The nice value stays. */
+static void thread_slice(void)
+{
+	struct thread_sched a = {.size = sizeof(a), .policy = SCHED_OTHER, .runtime = THREAD_SLICE};
+	a.nice = getpriority(PRIO_PROCESS, (id_t)gettid());
+	syscall(SYS_sched_setattr, 0, &a, 0);
+}
 
 static void *thread_main(void *arg)
 {
 	struct thread *t = arg;
+	thread_slice();
 	counters_use(counters_create());
 	t->fn(t->arg);
 	return NULL;

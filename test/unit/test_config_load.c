@@ -24,7 +24,7 @@ static void assert_defaults(const struct config *c)
 	assert_true(c->workers >= 1);
 	assert_true(c->acceptors >= 1 && c->acceptors <= c->workers);
 	assert_int_equal(c->mailbox_limit, 16384);
-	assert_int_equal(c->gather, 200);
+	assert_int_equal(c->gather, 50);
 	assert_int_equal(c->listen_count, 1);
 	assert_string_equal(c->listen[0].name, "udp:0.0.0.0:5060");
 	assert_int_equal(c->listen[0].proto, FLOW_UDP);
