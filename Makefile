@@ -30,6 +30,10 @@ LIB_OBJ  := $(LIB_SRC:%.c=$(O)/%.o)
 
 comma := ,
 
+# `make V=1` shows the commands.
+Q   := $(if $(V),,@)
+SAY := @$(if $(V),:,printf '  %-3s %s\n')
+
 # test_*.c are the programs; any other .c beside them is linked into each.
 UNIT_SRC := $(wildcard test/unit/test_*.c)
 UNIT_BIN := $(UNIT_SRC:%.c=$(O)/%)
@@ -89,23 +93,29 @@ $(O)/libholdfast.a: $(LIB_OBJ) $(O)/.objects
 	ar qcs $@ $(LIB_OBJ)
 
 $(O)/holdfast: $(O)/src/main.o $(O)/libholdfast.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS) $(ALLOC_LIB)
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS) $(ALLOC_LIB)
 
 $(O)/%.o: %.c $(O)/.flags
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+	$(SAY) CC $<
+	$(Q)$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
 $(UNIT_BIN): %: %.o $(UNIT_OBJ) $(O)/libholdfast.a
-	$(CC) $(LDFLAGS_ALL) $(UNIT_LD) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS_ALL) $(UNIT_LD) -o $@ $^ $(PKG_LIBS) -lcmocka
 
 $(SCEN_BIN): %: %.o $(SCEN_OBJ) $(O)/libholdfast.a
-	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS) -lcmocka
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS) -lcmocka
 
 $(FUZZ_BIN): %: %.o $(FUZZ_OBJ) $(O)/libholdfast.a
-	$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
 
 $(TOOL_BIN): %: %.o
-	$(CC) $(LDFLAGS_ALL) -o $@ $^
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^
 
 run:
 	@scripts/install-deps build

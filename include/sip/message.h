@@ -94,11 +94,12 @@ struct sip_msg_room {
  * error) and len must be that of the frame; for datagrams a body longer than the datagram is 400 and
  * bytes behind the body are ignored (RFC 3261 18.3).
  * 0: *room is filled; look at msg.error. A message with an error still has whatever could be read, so
- *    that a 400 can be built when Via, From, To, Call-ID and CSeq are there (sip_msg_answerable).
+ *    that a 400 can be built of what there is (sip_msg_answerable).
  * -EBADMSG: no SIP start line; there is nothing to answer. */
 int sip_msg_parse(struct sip_msg_room *room, const char *buf, size_t len, bool stream);
 
-/* True when the request carries what a response must copy (RFC 3261 8.2.6.2). */
+/* True when a response would find its way back: the topmost Via can be read. It copies what else the request has (RFC 3261
+ * 8.2.6.2), which may be too little for a transaction, but tells a person who looks on what is wrong. */
 bool sip_msg_answerable(const struct sip_msg *m);
 
 /* A copy in one block with its bytes and headers; release with free(). NULL: no memory. */

@@ -15,7 +15,7 @@ struct acceptor_upper {
 	/* A datagram to `remote` came back (ICMP). `quoted`: its start, as far as known; may be empty; valid during
 	 * the call. At most ACCEPTOR_ERRORS_MAX a second. */
 	void (*send_failed)(void *ctx, const struct addr *remote, struct slice quoted);
-	/* End of a batch: wake whom deliver and send_failed gave something. */
+	/* End of a batch: wakes whom deliver and send_failed gave something, or does their work here and now. */
 	void (*flush)(void *ctx);
 	void *ctx;
 };

@@ -21,7 +21,9 @@ enum worker_item {
 };
 
 /* What a worker runs: main fills it with proxy_create, proxy_destroy … (a test with its own, and its own struct proxy). create and
- * destroy are called on the main thread while the worker does not run, all else on the worker. */
+ * destroy are called on the main thread while the worker does not run, all else on the worker: by one thread at a time, which
+ * is its own or, while that one has nothing to do, an acceptor that plays the worker for a batch (src/worker/README.md). So
+ * nothing of a core may be thread-local. */
 struct worker_core {
 	int (*create)(const struct proxy_env *env, struct proxy **out);
 	void (*destroy)(struct proxy *p);

@@ -90,6 +90,8 @@ static void gateway_add(const struct config_target *t, const struct plan *plan, 
 		set->count++;
 		return;
 	}
+	if (plan->uri.scheme == SIP_SCHEME_OTHER)
+		return; /* nothing in it that we could put into the target's URI */
 	if (t->uri.has_user || plan->uri.user.len == 0) {
 		out->ruri = t->uri.whole;
 		set->count++;
@@ -149,7 +151,7 @@ void gateway_targets(struct proxy *p, unsigned g, const struct sip_msg *m, const
 	for (unsigned i = 0; i < n && set->count == 0; i++)
 		gateway_add(&gw->target[order[i]], plan, base + order[i], set);
 	if (set->count == 0) {
-		set->reject = 500;
+		set->reject = plan->uri.scheme == SIP_SCHEME_OTHER ? 416 : 500;
 		set->reject_reason = NULL;
 	}
 }

@@ -68,7 +68,8 @@ long reply_strip(struct proxy *p, const struct sip_msg *m)
 	struct slice v;
 
 	/* Nearly always our Via has a line of its own, and there is one below it. */
-	if (h && h->value_len == m->via.whole.len && h->next >= 0 && m->len - (h->end - h->off) <= sizeof(p->out)) {
+	if (h && h->value_len == m->via.whole.len && h->next >= 0 &&
+	    m->len - (h->end - h->off) <= sizeof(p->out)) {
 		memcpy(p->out, m->buf, h->off);
 		memcpy(p->out + h->off, m->buf + h->end, m->len - h->end);
 		return (long)(m->len - (h->end - h->off));

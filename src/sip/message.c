@@ -322,6 +322,5 @@ int sip_msg_parse(struct sip_msg_room *room, const char *buf, size_t len, bool s
 
 bool sip_msg_answerable(const struct sip_msg *m)
 {
-	return m->request && m->via.whole.len && m->first[SIP_HDR_FROM] >= 0 && m->first[SIP_HDR_TO] >= 0 &&
-	       m->first[SIP_HDR_CALL_ID] >= 0 && m->first[SIP_HDR_CSEQ] >= 0;
+	return m->request && m->via.whole.len;
 }

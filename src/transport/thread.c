@@ -25,6 +25,8 @@ struct thread_sched {
 static void thread_slice(void)
 {
 	struct thread_sched a = {.size = sizeof(a), .policy = SCHED_OTHER, .runtime = THREAD_SLICE};
+	if (sched_getscheduler(0) != SCHED_OTHER)
+		return; /* the operator knows better */
 	a.nice = getpriority(PRIO_PROCESS, (id_t)gettid());
 	syscall(SYS_sched_setattr, 0, &a, 0);
 }

@@ -11,6 +11,7 @@
 #define SHARD_SHARE           2        /* an acceptor plays workers for at most 1/2 of its time */
 #define SHARD_BATCH           32       /* packets: a larger batch goes to the workers' own threads */
 #define SHARD_GAP_MAX         10000000 /* ns: a longer silence counts as this */
+#define SHARD_COST_MAX        100000   /* ns: a packet that took longer was not at work all the time */
 
 unsigned shard_worker(struct slice call_id, unsigned workers)
 {
@@ -73,12 +74,16 @@ static void shard_lend(struct shard_port *port, nsec_t start)
 		worker_lend(port->pool->worker[port->list[n]]);
 	if (port->posted) {
 		nsec_t each = (clock_mono_ns() - start) / port->posted;
+		if (each > SHARD_COST_MAX)
+			each = SHARD_COST_MAX;
 		port->cost += each - port->cost / SHARD_WEIGHT;
 	}
 }
 
 static void shard_wake(struct shard_port *port)
 {
+	/* Slowly forgotten, so that it is measured again some time: it may have been a stall. */
+	port->cost -= port->cost / (SHARD_WEIGHT * SHARD_WEIGHT);
 	for (unsigned n = 0; n < port->count; n++)
 		if (mailbox_wake(&port->pool->worker[port->list[n]]->mailbox))
 			count(CNT_MAILBOX_WAKES);

@@ -23,16 +23,16 @@ static void test_rates(void **state)
 	struct gather g = {0};
 	nsec_t now = UINT64_C(1000000000);
 	(void)state;
-	/* 20,000 a second: four in 200 µs. */
-	now = steady(&g, now, 50 * US, 1, 100);
+	/* 80,000 a second: 16 in 200 µs. */
+	now = steady(&g, now, 25 * US / 2, 1, 100);
 	assert_true(gather_pays(&g, 200 * US));
 	assert_false(gather_pays(&g, 80 * US));
-	/* 5,000 a second: one in 200 µs. */
-	now = steady(&g, now, 200 * US, 1, 100);
+	/* 20,000 a second: four in 200 µs. */
+	now = steady(&g, now, 50 * US, 1, 100);
 	assert_false(gather_pays(&g, 200 * US));
 	assert_true(gather_pays(&g, 500 * US));
-	/* The same rate in batches is the same rate. */
-	now = steady(&g, now, 200 * US, 4, 100);
+	/* Batches of 16 are 80,000 again. */
+	now = steady(&g, now, 200 * US, 16, 100);
 	assert_true(gather_pays(&g, 200 * US));
 	/* One message after a silence. */
 	gather_note(&g, now + UINT64_C(60000000000), 1);
