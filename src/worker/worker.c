@@ -1,7 +1,9 @@
 #include "worker/worker_p.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/counters.h"
 #include "transport/local.h"
@@ -129,8 +131,8 @@ static void worker_latency(const nsec_t *received, unsigned n)
 						: 0); /* the wall clock may have been set back */
 }
 
-/* Drain, decide, timers, commit, send: in this order, whatever else changes. */
-static void worker_batch(struct worker *w)
+/* Drain, decide, timers, commit, send: in this order, whatever else changes. Returns how many items there were. */
+static unsigned worker_batch(struct worker *w)
 {
 	struct mailbox_item *batch[WORKER_BATCH];
 	nsec_t received[WORKER_BATCH]; /* a packet may be gone when it has been decided on */
@@ -155,6 +157,7 @@ static void worker_batch(struct worker *w)
 	worker_latency(received, packets);
 	if (n)
 		count(CNT_WORKER_BATCHES);
+	return n;
 }
 
 /* --- who plays the worker --- */
@@ -222,10 +225,13 @@ void worker_main(void *arg)
 	struct worker *w = arg;
 	/* Its thread begins as its player, and ends as such: before and after, nobody else can be. */
 	for (;;) {
-		worker_batch(w);
+		unsigned n = worker_batch(w);
 		thread_beat(&w->thread, w->now);
-		if (mailbox_depth(&w->mailbox))
+		if (mailbox_depth(&w->mailbox)) {
+			if (!n)
+				sched_yield(); /* a producer has lost its CPU in the middle of posting */
 			continue;
+		}
 		if (w->stopping)
 			break;
 		worker_rest(w);
