@@ -40,11 +40,11 @@ static unsigned branch_send(struct branch *b, const struct resolver_hop *hop)
 	char branch[TOKEN_BRANCH_LEN];
 	struct flow out;
 
-	if (forward_flow(p, hop, &c->plan, &pk->flow, &out) < 0)
+	if (forward_flow(p, hop, &c->route, &pk->flow, &out) < 0)
 		return 503;
 	struct forward_args a = {.m = pk->msg,
 				 .source = &pk->flow,
-				 .plan = &c->plan,
+				 .route = &c->route,
 				 .target = &c->target[b->target],
 				 .out = &out,
 				 .breadth = b->breadth,
@@ -95,7 +95,7 @@ void branch_start(struct context *c, unsigned target, unsigned breadth)
 
 	if (!b)
 		return; /* context_advance sees a target without a branch and goes on */
-	if (forward_hop_uri(&c->plan, &c->target[target], &uri) < 0) {
+	if (forward_hop_uri(&c->route, &c->target[target], &uri) < 0) {
 		context_branch_done(b, 400, NULL);
 		return;
 	}

@@ -76,6 +76,11 @@ static void context_leave(struct context *c)
 	context_shed(c);
 	if (context_pending(c))
 		return;
+	if (c->final_sent && !c->invite) {
+		/* Its transactions linger for copies, and have nothing more to tell. An INVITE's may bring another 2xx. */
+		context_destroy(c);
+		return;
+	}
 	for (const struct branch *b = c->branches; b; b = b->next)
 		if (b->client)
 			return;
@@ -479,9 +484,7 @@ void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, 
 	c->kind = OWNER_CONTEXT;
 	c->proxy = p;
 	c->pk = pk;
-	c->plan = *plan;
-	c->plan.ruri = SLICE_NONE; /* may stand in the caller's scratch; the targets have it */
-	c->plan.uri = (struct sip_uri){0};
+	c->route = plan->route;
 	c->loop = loop;
 	c->breadth = breadth;
 	c->invite = m->method == SIP_METHOD_INVITE;

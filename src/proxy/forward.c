@@ -3,19 +3,19 @@
 
 #include <errno.h>
 
-int forward_hop_uri(const struct plan *plan, const struct target *t, struct sip_uri *out)
+int forward_hop_uri(const struct route_set *route, const struct target *t, struct sip_uri *out)
 {
 	if (t->route.len)
 		return sip_uri_parse(t->route, out);
-	if (plan->next_route.len)
-		return sip_uri_parse(plan->next_route, out);
+	if (route->next.len)
+		return sip_uri_parse(route->next, out);
 	return sip_uri_parse(t->ruri, out);
 }
 
-int forward_flow(const struct proxy *p, const struct resolver_hop *hop, const struct plan *plan,
+int forward_flow(const struct proxy *p, const struct resolver_hop *hop, const struct route_set *route,
 		 const struct flow *source, struct flow *out)
 {
-	int prefer = plan->listener >= 0 ? plan->listener : source->listener;
+	int prefer = route->listener >= 0 ? route->listener : source->listener;
 	int l = self_listener(p, hop->proto, &hop->addr, prefer);
 
 	if (l < 0)
@@ -84,15 +84,15 @@ static void edit_number(const struct sip_msg *m, enum sip_hdr_id id, unsigned va
  * router's and becomes the Request-URI (16.6 step 6). */
 static void edit_routes(const struct forward_args *a, struct sip_edits *e)
 {
-	const struct plan *plan = a->plan;
-	bool strict = plan->next_strict && plan->next_route.len && a->target->route.len == 0;
+	const struct route_set *route = a->route;
+	bool strict = route->next_strict && route->next.len && a->target->route.len == 0;
 	struct sip_values it = {0};
 	struct slice v;
-	unsigned head = plan->own_routes + (strict ? 1 : 0), total = 0, i = 0;
+	unsigned head = route->own + (strict ? 1 : 0), total = 0, i = 0;
 
-	if (plan->own_routes == 0 && !plan->last_route_used && !strict)
+	if (route->own == 0 && !route->last_used && !strict)
 		return;
-	if (plan->last_route_used) {
+	if (route->last_used) {
 		while (sip_values_next(a->m, SIP_HDR_ROUTE, &it, &v))
 			total++;
 		it = (struct sip_values){0};
@@ -105,12 +105,12 @@ static void edit_routes(const struct forward_args *a, struct sip_edits *e)
 long forward_build(struct proxy *p, const struct forward_args *a, char branch[static TOKEN_BRANCH_LEN])
 {
 	const struct sip_msg *m = a->m;
-	const struct plan *plan = a->plan;
+	const struct route_set *route = a->route;
 	const struct sip_hdr *via = sip_msg_hdr(m, SIP_HDR_VIA);
 	const struct sip_hdr *rr = sip_msg_hdr(m, SIP_HDR_RECORD_ROUTE);
 	const struct sip_hdr *first_route = sip_msg_hdr(m, SIP_HDR_ROUTE);
-	bool strict = plan->next_strict && plan->next_route.len && a->target->route.len == 0;
-	struct slice ruri = strict ? plan->next_route : a->target->ruri;
+	bool strict = route->next_strict && route->next.len && a->target->route.len == 0;
+	struct slice ruri = strict ? route->next : a->target->ruri;
 	char text[2048], stamp[SIP_VIA_SCRATCH], wide[4096];
 	struct sip_edits e;
 	struct buf b, w;

@@ -18,7 +18,7 @@ static unsigned undo_strict(const struct sip_msg *m, struct plan *plan)
 	if (sip_nameaddr_parse(last, &na) < 0 || sip_uri_parse(na.uri, &plan->uri) < 0)
 		return 400;
 	plan->ruri = na.uri;
-	plan->last_route_used = true;
+	plan->route.last_used = true;
 	return 0;
 }
 
@@ -64,7 +64,7 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 
 	if (!sip_msg_hdr(m, SIP_HDR_ROUTE))
 		return 0;
-	if (plan->last_route_used) {
+	if (plan->route.last_used) {
 		for (total = 0; sip_values_next(m, SIP_HDR_ROUTE, &it, &v); total++)
 			;
 		total--;
@@ -74,10 +74,10 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 		struct sip_nameaddr na;
 		if (sip_nameaddr_parse(v, &na) < 0 || sip_uri_parse(na.uri, &u) < 0)
 			return 400;
-		if (plan->own_routes < 2 && plan->own_routes == i && self_is_uri(p, &u)) {
+		if (plan->route.own < 2 && plan->route.own == i && self_is_uri(p, &u)) {
 			authorized = authorized || token_route_check(&p->keys, m, u.user);
 			/* The second names the side that the request leaves on. */
-			if (i == 1 || (plan->last_route_used && i == 0)) {
+			if (i == 1 || (plan->route.last_used && i == 0)) {
 				struct addr a;
 				for (unsigned l = 0; l < p->config->listen_count; l++) {
 					const struct config_listen *cl = &p->config->listen[l];
@@ -86,18 +86,18 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 							    : addr_parse_ip(u.host, u.port, &a) == 0 &&
 								      addr_eq(&a, &cl->addr);
 					if (same)
-						plan->listener = (int)l;
+						plan->route.listener = (int16_t)l;
 				}
 			}
-			plan->own_routes++;
+			plan->route.own++;
 			continue;
 		}
-		plan->next_route = na.uri;
-		plan->next_strict = !sip_param_get(u.params, SLICE_LIT("lr"), NULL);
+		plan->route.next = na.uri;
+		plan->route.next_strict = !sip_param_get(u.params, SLICE_LIT("lr"), NULL);
 		i++;
 		break;
 	}
-	if (i == 0 && !plan->last_route_used)
+	if (i == 0 && !plan->route.last_used)
 		return 400; /* a Route header without a route */
 	/* A request along our own route set is one inside a dialog; without a To tag the token permits nothing. */
 	plan->authorized = authorized && m->to_tag.len > 0;
@@ -108,7 +108,7 @@ unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, 
 {
 	bool authorized = false;
 
-	*plan = (struct plan){.ruri = sip_slice(m, m->ruri), .listener = -1};
+	*plan = (struct plan){.ruri = sip_slice(m, m->ruri), .route.listener = -1};
 	if (sip_uri_parse(plan->ruri, &plan->uri) < 0)
 		return 400;
 	if (token_route_is_form(plan->uri.user) && self_is_uri(p, &plan->uri)) {

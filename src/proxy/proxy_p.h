@@ -77,15 +77,19 @@ int self_listener(const struct proxy *p, enum flow_proto proto, const struct add
 void self_cache_reset(struct proxy *p);
 
 /* --- plan.c: route preprocessing (16.4) --- */
+/* What is left of the Route headers, and of it what a branch needs to be built: kept by contexts. */
+struct route_set {
+	struct slice next; /* the URI of the first Route that remains; empty: none */
+	int16_t listener;  /* the listener that our second Record-Route names, or -1 */
+	uint8_t own;       /* Route values on top that are ours, to be taken off */
+	bool last_used;    /* the last Route value became the Request-URI (strict router before us) */
+	bool next_strict;  /* the next one has no lr parameter */
+};
 struct plan {
-	struct slice ruri;    /* the Request-URI after preprocessing, in the message or in `text` */
-	struct sip_uri uri;   /* the same, parsed (scheme OTHER when it is none that we know) */
-	unsigned own_routes;  /* Route values on top that are ours, to be taken off */
-	bool last_route_used; /* the last Route value became the Request-URI (strict router before us) */
-	bool authorized;      /* our own route set, good for this dialog: the request may be relayed along it */
-	struct slice next_route; /* the URI of the first Route that remains; empty: none */
-	bool next_strict;        /* it has no lr parameter */
-	int listener;            /* the listener that our second Record-Route names, or -1 */
+	struct slice ruri;  /* the Request-URI after preprocessing, in the message or in `text` */
+	struct sip_uri uri; /* the same, parsed (scheme OTHER when it is none that we know) */
+	bool authorized;    /* our own route set, good for this dialog: the request may be relayed along it */
+	struct route_set route;
 };
 /* 0, or the status to refuse the request with. */
 unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, char *text, size_t textlen);
@@ -116,7 +120,7 @@ void gateway_targets(struct proxy *p, unsigned g, const struct sip_msg *m, const
 struct forward_args {
 	const struct sip_msg *m;
 	const struct flow *source; /* where it came from */
-	const struct plan *plan;
+	const struct route_set *route;
 	const struct target *target;
 	const struct flow *out;
 	unsigned breadth; /* for Max-Breadth; 0: leave the header alone */
@@ -127,9 +131,9 @@ struct forward_args {
 long forward_build(struct proxy *p, const struct forward_args *a, char branch[static TOKEN_BRANCH_LEN]);
 /* The URI that says where it goes next: the pushed Route, the first remaining Route, or the Request-URI (16.6 step 6, 7).
  * 0 or -EBADMSG. */
-int forward_hop_uri(const struct plan *plan, const struct target *t, struct sip_uri *out);
+int forward_hop_uri(const struct route_set *route, const struct target *t, struct sip_uri *out);
 /* A flow towards a hop, on the listener that suits. 0 or -EHOSTUNREACH. */
-int forward_flow(const struct proxy *p, const struct resolver_hop *hop, const struct plan *plan,
+int forward_flow(const struct proxy *p, const struct resolver_hop *hop, const struct route_set *route,
 		 const struct flow *source, struct flow *out);
 
 /* --- reply.c: responses that we make, and responses on their way back --- */
@@ -185,7 +189,7 @@ struct context {
 	struct txn *server;  /* NULL: gone */
 	struct flow source;  /* where responses go */
 	struct timer trying; /* non-INVITE: when RFC 4320 wants a 100 */
-	struct plan plan;
+	struct route_set route;
 	uint64_t loop;
 	struct target *target; /* in one block with the text that they point to */
 	unsigned target_count, target_next;

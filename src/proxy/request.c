@@ -53,7 +53,7 @@ static bool request_unsupported(const struct sip_msg *m, struct buf *b)
 /* RFC 3261 11.2, for an OPTIONS whose Request-URI is the proxy. */
 static bool request_is_own_options(const struct proxy *p, const struct sip_msg *m, const struct plan *plan)
 {
-	return m->method == SIP_METHOD_OPTIONS && plan->next_route.len == 0 && plan->uri.user.len == 0 &&
+	return m->method == SIP_METHOD_OPTIONS && plan->route.next.len == 0 && plan->uri.user.len == 0 &&
 	       (self_is_uri(p, &plan->uri) || self_is_domain(p, plan->uri.host));
 }
 

@@ -11,7 +11,7 @@ struct stateless {
 	struct pending pending;
 	struct stateless *next, **prev; /* proxy->held */
 	struct packet *pk;
-	struct plan plan;
+	struct route_set route;
 	struct target target; /* its text behind this struct, or in the packet */
 	uint64_t loop;
 	uint16_t index;
@@ -34,20 +34,20 @@ void stateless_destroy_all(struct proxy *p)
 	}
 }
 
-static void stateless_send(struct proxy *p, const struct packet *pk, const struct plan *plan,
+static void stateless_send(struct proxy *p, const struct packet *pk, const struct route_set *route,
 			   const struct target *target, uint64_t loop, uint16_t index,
 			   const struct resolver_hop *hop)
 {
 	char branch[TOKEN_BRANCH_LEN];
 	struct flow out;
 
-	if (forward_flow(p, hop, plan, &pk->flow, &out) < 0) {
+	if (forward_flow(p, hop, route, &pk->flow, &out) < 0) {
 		count(CNT_DROP_SEND);
 		return;
 	}
 	struct forward_args a = {.m = pk->msg,
 				 .source = &pk->flow,
-				 .plan = plan,
+				 .route = route,
 				 .target = target,
 				 .out = &out,
 				 .loop = loop,
@@ -61,7 +61,7 @@ static void stateless_send(struct proxy *p, const struct packet *pk, const struc
 	p->lower.send(p->lower.ctx, &out, slice_make(p->out, (size_t)n));
 }
 
-static void stateless_hold(struct proxy *p, const struct packet *pk, const struct plan *plan,
+static void stateless_hold(struct proxy *p, const struct packet *pk, const struct route_set *route,
 			   const struct target *target, uint64_t loop, uint16_t index,
 			   const struct sip_uri *uri)
 {
@@ -73,12 +73,10 @@ static void stateless_hold(struct proxy *p, const struct packet *pk, const struc
 		return;
 	}
 	char *text = (char *)(s + 1);
-	s->plan = *plan;
-	/* A plan's slices point into the message it was made from: the same places in our copy. */
-	if (plan->next_route.len)
-		s->plan.next_route.p = s->pk->msg->buf + (plan->next_route.p - pk->msg->buf);
-	s->plan.ruri = SLICE_NONE;
-	s->plan.uri = (struct sip_uri){0};
+	s->route = *route;
+	/* A route set's slices point into the message it was made from: the same places in our copy. */
+	if (route->next.len)
+		s->route.next.p = s->pk->msg->buf + (route->next.p - pk->msg->buf);
 	memcpy(text, target->ruri.p, target->ruri.len);
 	s->target.ruri = slice_make(text, target->ruri.len);
 	if (target->route.len) {
@@ -107,7 +105,7 @@ void stateless_resolved(struct proxy *p, struct pending *w, const struct resolve
 	if (a->error)
 		count(CNT_DROP_SEND);
 	else
-		stateless_send(p, s->pk, &s->plan, &s->target, s->loop, s->index, &a->hop[0]);
+		stateless_send(p, s->pk, &s->route, &s->target, s->loop, s->index, &a->hop[0]);
 	stateless_destroy(s);
 }
 
@@ -120,13 +118,13 @@ void stateless_forward(struct proxy *p, struct packet *pk, const struct plan *pl
 	for (unsigned i = 0; i < n && i < set->count; i++) {
 		struct resolver_hop hop;
 		struct sip_uri uri;
-		int err = forward_hop_uri(plan, &set->target[i], &uri);
+		int err = forward_hop_uri(&plan->route, &set->target[i], &uri);
 		if (err == 0)
 			err = resolver_literal(&uri, p->protos, &hop);
 		if (err == 0)
-			stateless_send(p, pk, plan, &set->target[i], loop, (uint16_t)i, &hop);
+			stateless_send(p, pk, &plan->route, &set->target[i], loop, (uint16_t)i, &hop);
 		else if (err == -EAGAIN)
-			stateless_hold(p, pk, plan, &set->target[i], loop, (uint16_t)i, &uri);
+			stateless_hold(p, pk, &plan->route, &set->target[i], loop, (uint16_t)i, &uri);
 		else
 			count(CNT_DROP_SEND);
 	}

@@ -101,13 +101,13 @@ void targets_find(struct proxy *p, const struct packet *pk, const struct plan *p
 	set->reject_reason = NULL;
 	buf_init(&set->text, set->room, sizeof(set->room));
 	if (plan->authorized) {
-		if (plan->next_route.len == 0 && self_is_uri(p, &plan->uri))
+		if (plan->route.next.len == 0 && self_is_uri(p, &plan->uri))
 			targets_reject(set, 404, NULL); /* the dialog's other end would be we ourselves */
 		else
 			target_add(set, plan->ruri);
 		return;
 	}
-	if (plan->next_route.len) {
+	if (plan->route.next.len) {
 		count(CNT_REFUSED_RELAY);
 		targets_reject(set, 403, "Route Not Permitted");
 		return;

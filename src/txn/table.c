@@ -6,7 +6,7 @@
 #include "txn_p.h"
 
 #define BUCKETS_MIN     ((size_t)256)
-#define BUCKETS_PER_TXN 2 /* grow below: most look-ups of a new request read no foreign transaction */
+#define BUCKETS_PER_TXN 1 /* grow below: a split touches what has long left the cache, a chain of one or two is cheaper */
 #define BUCKETS_SPARE   8 /* shrink above */
 
 int txn_table_init(struct txn_table *tb)
