@@ -1,0 +1,148 @@
+/* The HMAC tokens: who made them, for what, and that nobody else can. */
+#include "unit.h"
+
+#include "../../src/proxy/token_p.h"
+
+#define REST                                                                                          \
+	"From: <sip:a@example.com>;tag=caller\r\nTo: <sip:b@example.com>\r\nCall-ID: %s\r\nCSeq: %d " \
+	"INVITE\r\n\r\n"
+
+static const unsigned char secret[STORE_SECRET_LEN] = "a secret of thirty-two bytes....";
+static const unsigned char other[STORE_SECRET_LEN] = "another one, as long as it is...";
+static struct sip_msg_room room;
+
+static const struct sip_msg *parse(const char *fmt, ...)
+{
+	static char text[2048];
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	assert_int_equal(sip_msg_parse(&room, text, (size_t)n, false), 0);
+	assert_int_equal(room.msg.error, 0);
+	return &room.msg;
+}
+
+static const struct sip_msg *request(const char *call_id, int cseq)
+{
+	return parse(
+		"INVITE sip:b@example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bKin\r\n" REST,
+		call_id, cseq);
+}
+
+/* The response to the request that left with `branch`: our Via on top of the one that came in. */
+static bool response_is_ours(struct token_keys *k, const char *branch, const char *call_id, int cseq)
+{
+	const struct sip_msg *m =
+		parse("SIP/2.0 180 Ringing\r\nVia: SIP/2.0/UDP 192.0.2.9;branch=%.33s\r\n"
+		      "Via: SIP/2.0/UDP 192.0.2.1:5070;branch=z9hG4bKin;received=192.0.2.7\r\n" REST,
+		      branch, call_id, cseq);
+	struct sip_values it = {0};
+	struct sip_via ours, next;
+	struct slice v;
+	uint64_t prefix;
+
+	assert_true(sip_values_next(m, SIP_HDR_VIA, &it, &v));
+	assert_int_equal(sip_via_parse(m, it.span, &ours), 0);
+	assert_true(sip_values_next(m, SIP_HDR_VIA, &it, &v));
+	assert_int_equal(sip_via_parse(m, it.span, &next), 0);
+	return token_branch_check(k, m, &ours, &next, &prefix);
+}
+
+static void test_branch(void **state)
+{
+	struct token_keys k, same, foreign;
+	char a[TOKEN_BRANCH_LEN], b[TOKEN_BRANCH_LEN];
+	uint64_t prefix;
+
+	(void)state;
+	assert_int_equal(token_init(&k, secret), 0);
+	assert_int_equal(token_init(&same, secret), 0);
+	assert_int_equal(token_init(&foreign, other), 0);
+
+	const struct sip_msg *m = request("call-1", 1);
+	uint64_t loop = token_loop_hash(&k, m);
+	token_branch_make(&k, m, loop, 0, a);
+	assert_memory_equal(a, "z9hG4bK", 7);
+	assert_true(token_branch_peek(slice_make(a, sizeof(a)), &prefix));
+	assert_true(prefix == token_loop_prefix(loop));
+
+	/* After a restart the same request gives the same branch; another index or another secret does not. */
+	assert_true(token_loop_hash(&same, m) == loop);
+	token_branch_make(&same, m, loop, 0, b);
+	assert_memory_equal(a, b, sizeof(a));
+	token_branch_make(&k, m, loop, 1, b);
+	assert_memory_not_equal(a, b, sizeof(a));
+	token_branch_make(&foreign, m, loop, 0, b);
+	assert_memory_not_equal(a, b, sizeof(a));
+
+	assert_true(response_is_ours(&k, a, "call-1", 1));
+	assert_true(response_is_ours(&same, a, "call-1", 1));
+	assert_false(response_is_ours(&foreign, a, "call-1", 1));
+	assert_false(response_is_ours(&k, a, "call-2", 1));
+	assert_false(response_is_ours(&k, a, "call-1", 2));
+	for (size_t i = 9; i < sizeof(a); i++) {
+		memcpy(b, a, sizeof(a));
+		b[i] = b[i] == 'A' ? 'B' : 'A';
+		assert_false(response_is_ours(&k, b, "call-1", 1));
+	}
+	token_deinit(&k);
+	token_deinit(&same);
+	token_deinit(&foreign);
+}
+
+static void test_loop_hash(void **state)
+{
+	struct token_keys k;
+
+	(void)state;
+	assert_int_equal(token_init(&k, secret), 0);
+	uint64_t h = token_loop_hash(&k, request("call-1", 1));
+	assert_true(h == token_loop_hash(&k, request("call-1", 1)));
+	assert_false(h == token_loop_hash(&k, request("call-1", 2)));
+	assert_false(h == token_loop_hash(&k, request("call-2", 1)));
+	token_deinit(&k);
+}
+
+static bool route_is_ours(struct token_keys *k, const char *token, const char *from, const char *to,
+			  const char *call_id)
+{
+	const struct sip_msg *m =
+		parse("BYE sip:b@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx\r\n"
+		      "From: <sip:a@b>;tag=%s\r\nTo: <sip:c@d>;tag=%s\r\nCall-ID: %s\r\n"
+		      "CSeq: 2 BYE\r\n\r\n",
+		      from, to, call_id);
+	return token_route_check(k, m, slice_make(token, TOKEN_ROUTE_LEN));
+}
+
+static void test_route(void **state)
+{
+	struct token_keys k;
+	char t[TOKEN_ROUTE_LEN], bad[TOKEN_ROUTE_LEN];
+
+	(void)state;
+	assert_int_equal(token_init(&k, secret), 0);
+	token_route_make(&k, SLICE_LIT("call-1"), SLICE_LIT("caller"), t);
+	assert_true(token_route_is_form(slice_make(t, sizeof(t))));
+	assert_true(route_is_ours(&k, t, "caller", "callee", "call-1"));
+	assert_true(route_is_ours(&k, t, "callee", "caller", "call-1"));
+	assert_false(route_is_ours(&k, t, "callee", "third", "call-1"));
+	assert_false(route_is_ours(&k, t, "caller", "callee", "call-2"));
+	for (size_t i = 3; i < sizeof(t); i++) {
+		memcpy(bad, t, sizeof(t));
+		bad[i] = bad[i] == 'A' ? 'B' : 'A';
+		assert_false(route_is_ours(&k, bad, "caller", "callee", "call-1"));
+	}
+	token_deinit(&k);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_branch),
+		cmocka_unit_test(test_loop_hash),
+		cmocka_unit_test(test_route),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
