@@ -390,7 +390,10 @@ static void test_weights(void **state)
 		assert_int_equal(seen, 0xfe);
 	}
 	plan_run(&p, world_lookup, &w, &again);
-	assert_memory_equal(again.hop, r.hop, sizeof(r.hop[0]) * 7);
+	for (unsigned i = 0; i < 7; i++) { /* by fields: between them there may be anything */
+		assert_int_equal(again.hop[i].proto, r.hop[i].proto);
+		assert_true(addr_eq(&again.hop[i].addr, &r.hop[i].addr));
+	}
 	/* Two of weight 0 alone share evenly; 60:20:20, and the one of weight 0 nearly never. */
 	assert_in_range(first[5], rounds * 45 / 100, rounds * 55 / 100);
 	assert_int_equal(first[5] + first[6], rounds);
