@@ -9,7 +9,7 @@
 #define SHARD_WEIGHT          64       /* a flush counts for 1/64 of the averages */
 #define SHARD_SCALE           1024     /* fixed point of the average of packets */
 #define SHARD_SHARE           2        /* an acceptor plays workers for at most 1/2 of its time */
-#define SHARD_BATCH           32       /* packets: a larger batch goes to the workers' own threads */
+#define SHARD_BATCH           16       /* packets: a larger batch goes to the workers' own threads */
 #define SHARD_GAP_MAX         10000000 /* ns: a longer silence counts as this */
 #define SHARD_COST_MAX        100000   /* ns: a packet that took longer was not at work all the time */
 
