@@ -303,7 +303,7 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 		context_leave(c);
 		return;
 	}
-	if (status < 300) {
+	if (m && status < 300) {
 		if (c->invite || !c->final_sent) {
 			context_forward(c, m);
 			context_finished(c);

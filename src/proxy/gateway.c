@@ -53,16 +53,22 @@ static void rotate(unsigned *order, unsigned n, unsigned by)
 		order[i] = (by + i) % n;
 }
 
+/* At least 1: config sees to it. */
+static unsigned weight_of(const struct config_gateway *gw, unsigned target, bool weighted)
+{
+	return weighted ? gw->target[target].weight : 1;
+}
+
 static void shuffle(const struct config_gateway *gw, unsigned *order, unsigned n, bool weighted, uint64_t seed)
 {
 	for (unsigned i = 0; i + 1 < n; i++) {
-		uint64_t total = 0;
-		for (unsigned j = i; j < n; j++)
-			total += weighted ? gw->target[order[j]].weight : 1;
+		uint64_t total = weight_of(gw, order[i], weighted);
+		for (unsigned j = i + 1; j < n; j++)
+			total += weight_of(gw, order[j], weighted);
 		uint64_t at = draw(&seed) % total;
 		unsigned pick = i;
 		while (pick + 1 < n) {
-			unsigned w = weighted ? gw->target[order[pick]].weight : 1;
+			unsigned w = weight_of(gw, order[pick], weighted);
 			if (at < w)
 				break;
 			at -= w;
@@ -76,14 +82,13 @@ static void shuffle(const struct config_gateway *gw, unsigned *order, unsigned n
 
 /* Puts one target into the set: its own URI if it has a user part, else the request's user at the target; with lr it is a
  * next hop, and the Request-URI stays. */
-static void gateway_add(const struct config_target *t, const struct plan *plan, unsigned state,
-			struct target_set *set)
+static void gateway_add(const struct config_target *t, const struct plan *plan, struct target_set *set)
 {
 	struct target *out = &set->target[set->count];
 	struct buf *b = &set->text;
 	size_t mark = b->len;
 
-	*out = (struct target){.state = state + 1};
+	*out = (struct target){0};
 	if (sip_param_get(t->uri.params, SLICE_LIT("lr"), NULL)) {
 		out->ruri = plan->ruri;
 		out->route = t->uri.whole;
@@ -146,10 +151,10 @@ void gateway_targets(struct proxy *p, unsigned g, const struct sip_msg *m, const
 	for (unsigned i = 0; i < n; i++)
 		if (!p->states ||
 		    !atomic_load_explicit(&p->states->state[base + order[i]].down, memory_order_relaxed))
-			gateway_add(&gw->target[order[i]], plan, base + order[i], set);
+			gateway_add(&gw->target[order[i]], plan, set);
 	/* All are said to be down: a probe may be wrong, a refused call is certainly lost. */
 	for (unsigned i = 0; i < n && set->count == 0; i++)
-		gateway_add(&gw->target[order[i]], plan, base + order[i], set);
+		gateway_add(&gw->target[order[i]], plan, set);
 	if (set->count == 0) {
 		set->reject = plan->uri.scheme == SIP_SCHEME_OTHER ? 416 : 500;
 		set->reject_reason = NULL;

@@ -98,7 +98,6 @@ unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, 
 struct target {
 	struct slice ruri;  /* Request-URI to send */
 	struct slice route; /* URI to put on top of the Route headers; empty: none */
-	unsigned state;     /* index into the gateway states + 1; 0: none */
 };
 struct target_set {
 	unsigned count;
