@@ -89,8 +89,9 @@ $(O)/.objects: FORCE | $(O)/.deps
 
 $(O)/libholdfast.a: $(LIB_OBJ) $(O)/.objects
 	@rm -f $@
+	$(SAY) AR $@
 	@# Appends, for two layers may each have a file of the same name.
-	ar qcs $@ $(LIB_OBJ)
+	$(Q)ar qcs $@ $(LIB_OBJ)
 
 $(O)/holdfast: $(O)/src/main.o $(O)/libholdfast.a
 	$(SAY) LD $@
@@ -179,7 +180,7 @@ lint-man:
 	@$(if $(wildcard man/*),mandoc -T lint -W warning $(wildcard man/*))
 lint-tidy: $(TIDY)
 # One stamp a file: a second `make lint` looks only at what changed.
-$(O)/lint/%.tidy: %.c .clang-tidy $(LINT_H) $(LINT_DEF) | $(O)/.deps
+$(O)/lint/%.tidy: %.c .clang-tidy test/.clang-tidy $(LINT_H) $(LINT_DEF) | $(O)/.deps
 	@mkdir -p $(@D)
 	@clang-tidy --quiet --warnings-as-errors='*' $< -- -std=c11 -D_GNU_SOURCE -DHOLDFAST_VERSION='"$(VERSION)"' \
 		-Iinclude -Isrc $(PKG_CFLAGS) >$@.log 2>&1 || { cat $@.log; exit 1; }

@@ -12,15 +12,19 @@
 
 static bool resident_bytes(uint64_t *out)
 {
-	unsigned long long size, resident;
+	char line[128], *at, *end; /* pages: the whole size, what is resident, ... */
 	FILE *f = fopen("/proc/self/statm", "re");
 	if (!f)
 		return false;
-	bool ok = fscanf(f, "%llu %llu", &size, &resident) == 2;
+	bool ok = fgets(line, sizeof(line), f);
 	fclose(f);
-	if (ok)
-		*out = resident * (uint64_t)sysconf(_SC_PAGESIZE);
-	return ok;
+	if (!ok || !(at = strchr(line, ' ')))
+		return false;
+	uint64_t pages = strtoull(at, &end, 10);
+	if (*end != ' ')
+		return false;
+	*out = pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	return true;
 }
 
 static bool open_fds(uint64_t *out)

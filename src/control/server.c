@@ -87,7 +87,7 @@ static int start_threads(struct server *s, const unsigned char *secret)
 
 	if (rc < 0)
 		return rc;
-	s->acceptor = calloc(c->acceptors, sizeof(s->acceptor[0]));
+	s->acceptor = calloc(c->acceptors, sizeof(struct acceptor *));
 	if (!s->acceptor)
 		return -ENOMEM;
 	s->acceptor_count = c->acceptors;

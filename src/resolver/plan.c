@@ -185,7 +185,7 @@ static void srv_order(const struct rr_set *s, uint64_t seed, uint8_t order[stati
 
 static enum srv_result run_srv(struct run *r, const char *name, uint8_t proto)
 {
-	uint8_t order[RR_MAX];
+	uint8_t order[RR_MAX] = {0};
 	const struct rr_set *s = r->lookup(r->ctx, RR_SRV, name);
 	if (!s) {
 		r->out->pending = true;

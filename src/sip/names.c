@@ -79,8 +79,8 @@ enum sip_hdr_id sip_hdr_name_id(struct slice name)
 		return SIP_HDR_OTHER;
 	}
 	/* In the table's order: the headers that every message has come first. */
-#define HEADER(id, text, compact, flags)                                                                 \
-	if (name.len == sizeof(text) - 1 && c == (text[0] | 0x20) && name_is(p, text, sizeof(text) - 1)) \
+#define HEADER(id, text, compact, flags)                                                                   \
+	if (name.len == sizeof(text) - 1 && c == ((text)[0] | 0x20) && name_is(p, text, sizeof(text) - 1)) \
 		return SIP_HDR_##id;
 #include "sip/headers.def"
 #undef HEADER

@@ -56,7 +56,7 @@ static bool is_blank(char c)
 static int request_salvage(struct sip_msg *m, const char *p, const char *end)
 {
 	const char *last, *stop = end;
-	bool current;
+	bool current = false;
 
 	while (stop > p && is_blank(stop[-1]))
 		stop--;

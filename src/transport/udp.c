@@ -80,6 +80,7 @@ static int udp_options(int fd, const struct addr *a)
 static int udp_socket_open(struct udp_socket *s, const struct config_listen *l, struct addr *bound)
 {
 	struct sockaddr_storage ss;
+	struct addr named;
 	socklen_t len = sizeof(ss);
 	int rc, fd = udp_new(bound);
 	if (fd < 0)
@@ -89,10 +90,11 @@ static int udp_socket_open(struct udp_socket *s, const struct config_listen *l, 
 		rc = udp_bind(fd, bound);
 	if (!rc && getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
 		rc = -errno;
+	if (!rc)
+		rc = addr_from_sockaddr((struct sockaddr *)&ss, &named);
 	if (rc)
 		goto fail;
-	bound->port = ntohs(ss.ss_family == AF_INET ? ((struct sockaddr_in *)&ss)->sin_port
-						    : ((struct sockaddr_in6 *)&ss)->sin6_port);
+	bound->port = named.port;
 	udp_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, l->receive_buffer);
 	int got = udp_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, l->receive_buffer);
 	if (s->acceptor == 0) {

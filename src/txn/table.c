@@ -6,7 +6,7 @@
 #include "txn_p.h"
 
 #define BUCKETS_MIN     ((size_t)256)
-#define BUCKETS_PER_TXN 1 /* grow below: a split touches what has long left the cache, a chain of one or two is cheaper */
+#define BUCKETS_PER_TXN 1 /* grow below: a split is cheaper than a longer chain, all of it out of the cache */
 #define BUCKETS_SPARE   8 /* shrink above */
 
 int txn_table_init(struct txn_table *tb)

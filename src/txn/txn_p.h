@@ -47,7 +47,7 @@ struct txn_row {
 
 struct txn_machine {
 	const struct txn_row (*row)[TXN_EV_COUNT]; /* TXN_STATE_COUNT of them */
-	void (*start)(struct txn *t);              /* sends the request and sets the first timers; NULL: nothing to do */
+	void (*start)(struct txn *t); /* sends the request and sets the first timers; NULL: nothing to do */
 	enum txn_state initial;
 };
 
@@ -56,29 +56,37 @@ extern const struct txn_machine txn_ict, txn_nict, txn_ist, txn_nist;
 /* The texts that a key consists of, in the order in which they are stored behind struct txn. With the magic cookie:
  * branch, sent-by host, method if it is no known one. Without it: top Via, Call-ID, method, Request-URI, From tag, To
  * tag. */
-enum txn_part { TXN_PART_VIA, TXN_PART_HOST, TXN_PART_METHOD, TXN_PART_URI, TXN_PART_FROM, TXN_PART_TO, TXN_PARTS };
+enum txn_part {
+	TXN_PART_VIA,
+	TXN_PART_HOST,
+	TXN_PART_METHOD,
+	TXN_PART_URI,
+	TXN_PART_FROM,
+	TXN_PART_TO,
+	TXN_PARTS
+};
 #define TXN_PART_CALL_ID TXN_PART_HOST
 
 struct txn_key {
 	uint64_t hash;
 	bool server;
-	bool legacy;        /* RFC 2543: no magic cookie */
-	bool ack;           /* compare the To tag with that of the response sent */
-	uint8_t method;     /* enum sip_method; ACK became INVITE */
-	uint32_t num;       /* the sent-by port; legacy: the CSeq number */
+	bool legacy;    /* RFC 2543: no magic cookie */
+	bool ack;       /* compare the To tag with that of the response sent */
+	uint8_t method; /* enum sip_method; ACK became INVITE */
+	uint32_t num;   /* the sent-by port; legacy: the CSeq number */
 	struct slice part[TXN_PARTS];
 };
 
 /* One for each live transaction, a quarter of a million at 4,000 calls/s: what a look-up reads stands first, and
  * what a state has no more use for is dropped on entering it. */
 struct txn {
-	struct txn *chain;            /* the next in the bucket, then in the list of the dead */
+	struct txn *chain; /* the next in the bucket, then in the list of the dead */
 	uint64_t hash;
-	uint8_t kind;                 /* enum txn_kind */
-	uint8_t state;                /* enum txn_state */
-	uint8_t method;               /* enum sip_method */
-	uint8_t again_ev;             /* enum txn_event: what a retransmission timer means here */
-	uint8_t end_ev;               /* enum txn_event: what the deadline means here */
+	uint8_t kind;     /* enum txn_kind */
+	uint8_t state;    /* enum txn_state */
+	uint8_t method;   /* enum sip_method */
+	uint8_t again_ev; /* enum txn_event: what a retransmission timer means here */
+	uint8_t end_ev;   /* enum txn_event: what the deadline means here */
 	bool legacy : 1;
 	bool running : 1;             /* an action of this transaction is on the stack */
 	bool due : 1;                 /* the deadline is now: run end_ev once the action is over */
@@ -86,16 +94,16 @@ struct txn {
 	uint16_t part_len[TXN_PARTS]; /* bytes, of the texts in key[] */
 	uint32_t num;                 /* as in struct txn_key */
 	struct txn_table *tb;
-	void *owner;                  /* NULL: nobody wants upcalls */
-	_Atomic uint64_t *slot;       /* server: the in-flight slot; NULL once released */
+	void *owner;            /* NULL: nobody wants upcalls */
+	_Atomic uint64_t *slot; /* server: the in-flight slot; NULL once released */
 	struct timer timer;
-	msec_t deadline;              /* ms; UINT64_MAX: none. NIST without an answer: from when a 100 may go (RFC 4320) */
+	msec_t deadline; /* ms; UINT64_MAX: none. NIST without an answer: from when a 100 may go (RFC 4320) */
 	struct txn_timers tm;
-	uint32_t interval;            /* ms, of the last retransmission timer */
-	uint32_t kept_len;            /* bytes */
-	uint16_t tag_len;             /* legacy IST: the To tag in `kept` */
+	uint32_t interval; /* ms, of the last retransmission timer */
+	uint32_t kept_len; /* bytes */
+	uint16_t tag_len;  /* legacy IST: the To tag in `kept` */
 	uint32_t tag_off;
-	char *kept;                   /* the request (client), the ACK (ICT Completed), the last response (server) */
+	char *kept; /* the request (client), the ACK (ICT Completed), the last response (server) */
 	struct flow flow;
 	char key[];
 };
@@ -145,7 +153,8 @@ int txn_act_absorb(struct txn *t, const struct txn_input *in);
 /* timer.c: the deadline after `ms`; 0: as soon as the action is over. */
 void txn_timer_end(struct txn *t, enum txn_event ev, uint32_t ms);
 /* A deadline, and retransmissions from `again_ms` on. */
-void txn_timer_start(struct txn *t, enum txn_event end, uint32_t end_ms, enum txn_event again, uint32_t again_ms);
+void txn_timer_start(struct txn *t, enum txn_event end, uint32_t end_ms, enum txn_event again,
+		     uint32_t again_ms);
 void txn_timer_again(struct txn *t, uint32_t interval); /* the next retransmission, from inside the last */
 void txn_timer_none(struct txn *t);
 void txn_timer_fired(struct timer *tm, msec_t now);
@@ -154,7 +163,7 @@ void txn_timer_fired(struct timer *tm, msec_t now);
 void txn_key_server(const struct sip_msg *m, bool as_invite, struct txn_key *k);
 void txn_key_client(struct slice branch, enum sip_method method, struct slice method_name, struct txn_key *k);
 bool txn_key_matches(const struct txn_key *k, const struct txn *t);
-bool txn_key_fits(const struct txn_key *k); /* every text short enough to be stored */
+bool txn_key_fits(const struct txn_key *k);   /* every text short enough to be stored */
 size_t txn_key_size(const struct txn_key *k); /* bytes behind struct txn */
 void txn_key_store(const struct txn_key *k, struct txn *t);
 

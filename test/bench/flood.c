@@ -1,6 +1,6 @@
 /* Caller and callee in one, for what SIPp cannot do: floods of copies of one request, and many transactions held open.
  *
- *   flood repeat    one INVITE that rings; then copies of it, each of which must be answered again
+ *   flood repeat    INVITEs that ring; then copies of them in turn, each of which must be answered again
  *   flood inflight  bursts of a fresh MESSAGE and its copies, which arrive before the callee answers
  *   flood open      many distinct INVITEs that ring until told otherwise
  *
@@ -20,9 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BATCH    64
-#define DATAGRAM 4096
-#define LAG      8 /* bursts that the callee lets pass before it answers */
+#define BATCH      64
+#define DATAGRAM   4096
+#define LAG        8 /* bursts that the callee lets pass before it answers */
+#define BURST      32
+#define UNANSWERED 256 /* copies, at most: so many fit into every buffer */
 
 struct text {
 	char *bytes;
@@ -158,7 +160,7 @@ static void flood_answer(const struct flood *f, unsigned i, const char *status)
 
 static void flood_at_caller(struct flood *f, const char *msg)
 {
-	if (strncmp(msg, "SIP/2.0 ", 8)) {
+	if (strncmp(msg, "SIP/2.0 ", 8) != 0) {
 		f->other++;
 	} else if (msg[8] == '1') {
 		f->provisional++;
@@ -254,8 +256,8 @@ static void flood_pace(struct flood *f, uint64_t at)
 	}
 }
 
-/* Receives until *counter reaches `want`, or nothing of it has come for a second. */
-static bool flood_wait(struct flood *f, const uint64_t *counter, uint64_t want)
+/* Receives until *counter reaches `want`, or nothing of it has come for so long. */
+static bool flood_wait(struct flood *f, const uint64_t *counter, uint64_t want, unsigned ms)
 {
 	uint64_t seen = *counter, last = flood_now();
 
@@ -264,7 +266,7 @@ static bool flood_wait(struct flood *f, const uint64_t *counter, uint64_t want)
 		if (*counter != seen) {
 			seen = *counter;
 			last = flood_now();
-		} else if (flood_now() - last > 1000000000u) {
+		} else if (flood_now() - last > ms * 1000000u) {
 			return false;
 		}
 	}
@@ -289,36 +291,64 @@ static void flood_meet(struct flood *f, const char *word, uint64_t sent)
 	}
 }
 
+static struct text *flood_texts(const struct flood *f)
+{
+	struct text *t = calloc(f->count, sizeof(*t));
+
+	if (!t)
+		flood_die("memory");
+	for (unsigned i = 0; i < f->count; i++) {
+		t[i].bytes = malloc(DATAGRAM);
+		if (!t[i].bytes)
+			flood_die("memory");
+		t[i].len = flood_request(f, t[i].bytes, "INVITE", i);
+	}
+	return t;
+}
+
+/* Copies of the requests in turn. A server may absorb one without an answer while another is still being worked on: then
+ * what is missing is no longer waited for. */
+static uint64_t flood_copies(struct flood *f, const struct text *t)
+{
+	uint64_t start = flood_now(), base = f->provisional, sent = 0, missing = 0;
+	unsigned next = 0;
+
+	while (sent < f->copies) {
+		unsigned n = f->count - next < BURST ? f->count - next : BURST;
+
+		if (f->count == 1)
+			n = BURST;
+		flood_burst(f, t + next, f->count - next, n);
+		next = next + n < f->count ? next + n : 0;
+		sent += n;
+		flood_pace(f, start + sent * 1000000000u / f->rate);
+		if (sent - missing > f->provisional - base + UNANSWERED &&
+		    !flood_wait(f, &f->provisional, base + sent - missing - UNANSWERED, 10))
+			missing = sent - (f->provisional - base);
+	}
+	flood_wait(f, &f->provisional, base + sent - missing, 100);
+	f->provisional -= base;
+	return sent;
+}
+
 static void flood_repeat(struct flood *f)
 {
-	static char bytes[DATAGRAM];
-	struct text t = {bytes, flood_request(f, bytes, "INVITE", 0)};
-	unsigned burst = 32, copies = f->copies;
-	uint64_t start, base, sent = 0;
+	struct text *t = flood_texts(f);
+	uint64_t sent;
 
-	f->count = 1;
 	f->ring = true;
-	flood_burst(f, &t, 1, 1);
+	for (unsigned i = 0; i < f->count; i++)
+		flood_burst(f, &t[i], 1, 1);
 	/* 100 of the proxy's, 180. */
-	if (!flood_wait(f, &f->provisional, 2))
+	if (!flood_wait(f, &f->provisional, 2 * f->count, 1000))
 		flood_die("no 180 came");
-	flood_meet(f, "ready", 1);
-	start = flood_now();
-	base = f->provisional;
-	while (sent < copies) {
-		flood_burst(f, &t, 1, burst);
-		sent += burst;
-		flood_pace(f, start + sent * 1000000000u / f->rate);
-		/* At most a few hundred in the buffers. */
-		if (sent - (f->provisional - base) > 256)
-			flood_wait(f, &f->provisional, base + sent - 256);
-	}
-	flood_wait(f, &f->provisional, base + sent);
-	f->provisional -= base;
+	flood_meet(f, "ready", f->count);
+	sent = flood_copies(f, t);
 	flood_meet(f, "done", sent);
 	f->hang_up = true;
-	flood_answer(f, 0, "486 Busy Here");
-	flood_wait(f, &f->final, 1);
+	for (unsigned i = 0; i < f->asked_count; i++)
+		flood_answer(f, i, "486 Busy Here");
+	flood_wait(f, &f->final, f->asked_count, 1000);
 	flood_meet(f, "end", sent);
 }
 
@@ -345,7 +375,7 @@ static void flood_inflight(struct flood *f)
 	flood_pace(f, flood_now() + 20000000u);
 	while (answered < f->asked_count)
 		flood_answer(f, answered++, "200 OK");
-	flood_wait(f, &f->final, f->asked_count);
+	flood_wait(f, &f->final, f->asked_count, 1000);
 	flood_meet(f, "done", sent);
 }
 
@@ -368,7 +398,7 @@ static void flood_open(struct flood *f)
 		sent += n;
 		flood_pace(f, start + sent * 1000000000u / f->rate);
 	}
-	flood_wait(f, &f->provisional, 2 * sent);
+	flood_wait(f, &f->provisional, 2 * sent, 1000);
 	flood_meet(f, "open", sent);
 	f->hang_up = true;
 	start = flood_now();
@@ -377,7 +407,7 @@ static void flood_open(struct flood *f)
 		if (i % 16 == 15)
 			flood_pace(f, start + (uint64_t)(i + 1) * 1000000000u / f->rate);
 	}
-	flood_wait(f, &f->final, f->asked_count);
+	flood_wait(f, &f->final, f->asked_count, 1000);
 	flood_meet(f, "end", sent);
 }
 

@@ -150,6 +150,8 @@ class Server:
         else:
             command = [os.path.join(TOOLS, "relay"), "--listen", f"127.0.0.1:{self.port}", "--to",
                        f"127.0.0.1:{self.uas}"]
+        if not shutil.which(command[0]):
+            raise Failed(f"{command[0]} is not installed: scripts/install-deps all")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                         start_new_session=True)
         wait_until(f"{self.kind} (log in {self.dir})", self.ready, process=self.process)

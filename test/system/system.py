@@ -93,6 +93,13 @@ def wait_until(what, test, seconds=10):
         time.sleep(0.01)
 
 
+def temporary_folder():
+    """A folder that is gone when the program ends."""
+    folder = tempfile.mkdtemp(prefix="holdfast-test-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def free_port(family=socket.AF_INET):
     """A port below the ephemeral ones, so that nobody is given it by chance; free for UDP and TCP."""
     host = "::1" if family == socket.AF_INET6 else "127.0.0.1"
@@ -208,6 +215,18 @@ class Proxy:
 
     def signal(self, number):
         self.process.send_signal(number)
+
+    def drain_begins(self):
+        """SIGTERM, and the proof that it has been seen: two pending SIGTERMs would be one."""
+        self.signal(signal.SIGTERM)
+        wait_until("the log line about draining", lambda: "draining" in self.log_text())
+
+    def restart(self):
+        """Ends it and starts it again on the same store."""
+        self.signal(signal.SIGTERM)
+        equal(self.wait(), 0, "status at the end")
+        self.log.close()
+        self.start()
 
     def reload(self, text):
         before = self.log_text().count("\n")
@@ -404,6 +423,14 @@ class Agent:
 
     def stop(self):
         self.socket.close()
+
+
+def cancel_of(text):
+    """The CANCEL of an INVITE."""
+    m = Message(text.encode(), None)
+    return "\r\n".join([m.first.replace("INVITE", "CANCEL"), f"Via: {m.get('Via')}", f"From: {m.get('From')}",
+                        f"To: {m.get('To')}", f"Call-ID: {m.get('Call-ID')}", "CSeq: 1 CANCEL", "Max-Forwards: 70",
+                        "Content-Length: 0", "", ""])
 
 
 # --- programs beside the proxy -----------------------------------------------------------------------------------

@@ -7,12 +7,11 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True
-from system import Proxy, Agent, check, command, equal, free_port, gateway, run, uri  # noqa: E402
+from system import Agent, check, command, equal, free_port, gateway, run, temporary_folder, uri  # noqa: E402
 
 
 def config(text):
-    folder = tempfile.mkdtemp(prefix="holdfast-test-")
-    path = os.path.join(folder, "holdfast.conf")
+    path = os.path.join(temporary_folder(), "holdfast.conf")
     with open(path, "w") as f:
         f.write(text)
     return path
@@ -97,9 +96,8 @@ def test_command_line_overrides():
 
 def test_port_in_use():
     holder = Agent()
-    folder = tempfile.mkdtemp(prefix="holdfast-test-")
     path = config(f'listen "udp:127.0.0.1:{holder.port}" {{ }}\nstats {{ listen = "" }}\n')
-    status, _, err = command("-c", path, "-s", os.path.join(folder, "store"))
+    status, _, err = command("-c", path, "-s", os.path.join(temporary_folder(), "store"))
     equal(status, 1, "status")
     errors = [line for line in err.splitlines() if str(holder.port) in line]
     equal(len(errors), 1, f"lines that name the port in {err!r}; their number")
@@ -111,7 +109,7 @@ def test_stats_port_in_use():
         s.listen()
         port = s.getsockname()[1]
         path = config(f'listen "udp:127.0.0.1:{free_port()}" {{ }}\nstats {{ listen = "127.0.0.1:{port}" }}\n')
-        status, _, err = command("-c", path, "-s", os.path.join(tempfile.mkdtemp(prefix="holdfast-test-"), "store"))
+        status, _, err = command("-c", path, "-s", os.path.join(temporary_folder(), "store"))
     equal(status, 1, "status")
     equal(len([line for line in err.splitlines() if str(port) in line]), 1, f"lines that name the port in {err!r}; number")
 

@@ -4,7 +4,7 @@ import os
 import sys
 
 sys.dont_write_bytecode = True
-from system import Agent, Message, Proxy, check, equal, free_port, gateway, run, uac, uas, uri  # noqa: E402
+from system import Agent, Proxy, cancel_of, check, equal, free_port, gateway, run, uac, uas, uri  # noqa: E402
 
 
 def test_options_to_the_proxy():
@@ -118,13 +118,6 @@ def ringing(policy="serial", callees=1):
         a.respond(invites[-1], 180, "Ringing", tag=f"t{a.port}")
         caller.expect(180)
     return proxy, caller, text, agents, invites
-
-
-def cancel_of(text):
-    m = Message(text.encode(), None)
-    return "\r\n".join([m.first.replace("INVITE", "CANCEL"), f"Via: {m.get('Via')}", f"From: {m.get('From')}",
-                        f"To: {m.get('To')}", f"Call-ID: {m.get('Call-ID')}", "CSeq: 1 CANCEL", "Max-Forwards: 70",
-                        "Content-Length: 0", "", ""])
 
 
 def test_cancel():
