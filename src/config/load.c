@@ -239,7 +239,10 @@ static void on_error(cfg_t *sec, const char *fmt, va_list ap)
 	} else if (strcmp(fmt, "attempt to append to non-list option '%s'") == 0) {
 		snprintf(text, sizeof(text), "%s is not a list, expected \"=\"", va_arg(ap, const char *));
 	} else {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* the format is the library's */
 		vsnprintf(text, sizeof(text), fmt, ap);
+#pragma GCC diagnostic pop
 	}
 	load_fail(&ld->e, &at, -EINVAL, "%s", text);
 }

@@ -88,7 +88,7 @@ int proxy_create(const struct proxy_env *env, struct proxy **out)
 	if (err < 0)
 		goto out_free;
 	err = txn_table_create(&timers, &user, &lower, p->wheel, p->now,
-			       env->config->timers.max_transactions / workers + 1, &p->txns);
+			       (env->config->timers.max_transactions + workers - 1) / workers, &p->txns);
 	if (err < 0)
 		goto out_keys;
 	err = probe_start(p);

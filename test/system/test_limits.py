@@ -32,7 +32,6 @@ def refused(proxy, method="INVITE"):
     equal(response.get("Retry-After"), "10", "Retry-After")
     if method == "INVITE":
         agent.ack(text, response)
-    agent.nothing(0.1)
 
 
 def callers_bye(caller, callee, text, response):
@@ -53,7 +52,7 @@ def callees_bye(proxy, caller, callee, invite, status=200, route=None):
 
 def test_max_inflight():
     callee = Agent()
-    proxy = Proxy(gateway("carrier", uri(callee.port)) + "timers { max_inflight = 1 }\n")
+    proxy = Proxy(gateway("carrier", uri(callee.port)) + "timers { max_inflight = 1 t1 = 2s }\n")
     caller = Agent(proxy=proxy)
     old, _, old_response = established(proxy, caller, callee)
     text, invite = new_call(proxy, caller, callee)
@@ -89,11 +88,11 @@ def test_max_inflight():
 def test_max_inflight_follows_a_reload():
     callee = Agent()
     text = gateway("carrier", uri(callee.port))
-    proxy = Proxy(text + "timers { max_inflight = 1 }\n")
+    proxy = Proxy(text + "timers { max_inflight = 1 t1 = 2s }\n")
     caller = Agent(proxy=proxy)
     new_call(proxy, caller, callee)
     refused(proxy)
-    proxy.reload(text + "timers { max_inflight = 2 }\n")
+    proxy.reload(text + "timers { max_inflight = 2 t1 = 2s }\n")
     new_call(proxy, caller, callee)
     refused(proxy)
 
@@ -101,7 +100,7 @@ def test_max_inflight_follows_a_reload():
 def test_max_transactions():
     """Room for two requests, with a server and a client transaction each, in the only worker."""
     callee = Agent()
-    proxy = Proxy(gateway("carrier", uri(callee.port)) + "timers { max_transactions = 4 t1 = 20ms t2 = 80ms t4 = 500ms }\n",
+    proxy = Proxy(gateway("carrier", uri(callee.port)) + "timers { max_transactions = 4 t1 = 50ms t2 = 200ms t4 = 500ms }\n",
                   arguments=["-w", "1"])
     caller = Agent(proxy=proxy)
     text, invite = new_call(proxy, caller, callee)
