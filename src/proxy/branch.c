@@ -154,6 +154,7 @@ void branch_next_hop(struct branch *b)
 	struct branch *n = branch_create(c, b->target, b->breadth);
 
 	if (!n) {
+		b->hop_next = b->hop_count; /* or it would come back here */
 		context_branch_done(b, 503, NULL);
 		return;
 	}
