@@ -2,6 +2,7 @@
  * a file cut short ends in SIGBUS. So the file is read here first, without mapping it. The layout is that of data
  * version 1, which every LMDB 0.9 writes; any other version is refused by LMDB itself as well. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,7 +12,9 @@
 #define MAGIC        0xBEEFC0DEu
 #define DATA_VERSION 1
 #define NO_PAGE      UINT64_MAX
-#define DEPTH_MAX    32 /* LMDB's cursor stack */
+#define DEPTH_MAX    32                  /* LMDB's cursor stack */
+#define LEVELS_MAX   (2 * DEPTH_MAX + 1) /* of a database within the main one */
+#define AHEAD        (256u << 10)        /* bytes that a question for read-ahead is about */
 #define PSIZE_MAX    32768
 #define SPARE_PAGES  16384 /* that last_page may run ahead of the file beyond twice its length */
 
@@ -34,10 +37,12 @@ struct meta {
 
 struct check {
 	int fd;
-	uint32_t psize;      /* bytes */
-	uint64_t file_pages; /* whole pages in the file */
-	uint64_t last_page;  /* that the newest commit knows */
-	unsigned char *seen; /* bit per page: already reached */
+	uint32_t psize;                  /* bytes */
+	uint64_t file_pages;             /* whole pages in the file */
+	uint64_t last_page;              /* that the newest commit knows */
+	unsigned char *seen;             /* bit per page: already reached */
+	unsigned char *page[LEVELS_MAX]; /* buffers, one a level that is being walked */
+	unsigned level;
 	const char *why;
 };
 
@@ -182,9 +187,13 @@ static int leaf_node_check(struct check *c, const unsigned char *node, size_t ro
 
 static int node_walk(struct check *c, uint64_t pg, unsigned depth, enum tree tree)
 {
-	unsigned char *page = malloc(c->psize);
+	/* Depths are bounded by tree_check, and databases lie in the main one only. */
+	unsigned char *page = c->page[c->level];
+	if (!page)
+		page = c->page[c->level] = malloc(c->psize);
 	if (!page)
 		return -ENOMEM;
+	c->level++;
 	int rc = page_read(c, pg, page);
 	if (rc)
 		goto out;
@@ -214,7 +223,7 @@ static int node_walk(struct check *c, uint64_t pg, unsigned depth, enum tree tre
 		rc = node_walk(c, child, depth - 1, tree);
 	}
 out:
-	free(page);
+	c->level--;
 	return rc;
 }
 
@@ -250,15 +259,25 @@ static int meta_read(struct check *c, uint64_t off, uint64_t page_number, struct
 	return 0;
 }
 
-int store_check(int fd, const char **why)
+/* The walk goes through the file in the order of the keys, which a disk does not like; nor does the kernel take all of a large
+ * file at once. */
+static void read_ahead(int fd, uint64_t bytes)
+{
+	for (uint64_t at = 0; at < bytes; at += AHEAD)
+		posix_fadvise(fd, (off_t)at, AHEAD, POSIX_FADV_WILLNEED);
+}
+
+int store_check(int fd, uint64_t *used, const char **why)
 {
 	struct check c = {.fd = fd};
 	struct meta m[2];
 	struct stat st;
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	if (st.st_size == 0)
+	if (st.st_size == 0) {
+		*used = 0;
 		return 0;
+	}
 	int rc = meta_read(&c, 0, 0, &m[0]);
 	if (!rc)
 		rc = meta_read(&c, m[0].psize, 1, &m[1]);
@@ -275,6 +294,7 @@ int store_check(int fd, const char **why)
 		rc = damaged(&c, "the file is cut short");
 		goto out;
 	}
+	read_ahead(fd, (c.last_page + 1) * c.psize);
 	c.seen = calloc(c.last_page / 8 + 1, 1);
 	if (!c.seen) {
 		rc = -ENOMEM;
@@ -284,6 +304,10 @@ int store_check(int fd, const char **why)
 	if (!rc)
 		rc = tree_check(&c, &newest->db[1], TREE_MAIN);
 	free(c.seen);
+	for (unsigned i = 0; i < LEVELS_MAX; i++)
+		free(c.page[i]);
+	if (!rc)
+		*used = (c.last_page + 1) * c.psize;
 out:
 	if (rc == -EBADMSG)
 		*why = c.why ? c.why : "the file is cut short";

@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -5,34 +6,13 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "store/store_p.h"
 
-#define FILE_NAME "main.mdb"
-#define LOCK_NAME "lock"
-#define MAP_MIN   (1u << 20) /* bytes */
-#define DBS_MAX   8
-#define ASIDE_MAX 100 /* stores moved aside within one second */
-
-int store_errno(int rc)
-{
-	switch (rc) {
-	case 0: return 0;
-	case MDB_NOTFOUND: return -ENOENT;
-	case MDB_MAP_FULL: return -ENOSPC;
-	case MDB_READERS_FULL: return -EBUSY;
-	case MDB_BAD_VALSIZE: return -EINVAL;
-	case MDB_PAGE_NOTFOUND:
-	case MDB_CORRUPTED:
-	case MDB_VERSION_MISMATCH:
-	case MDB_INCOMPATIBLE:
-	case MDB_INVALID: return -EBADMSG;
-	default: return rc > 0 ? -rc : -EIO;
-	}
-}
+#define MAIN_NAME   "main.mdb"
+#define SHARED_NAME "registrations.mdb"
+#define LOCK_NAME   "lock"
 
 static int fail(int rc, const char *path, char *err, size_t errlen)
 {
@@ -74,17 +54,11 @@ static int folder_make(const char *path)
 	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
-static int path_join(char out[static PATH_MAX], const char *path, const char *name)
-{
-	int n = snprintf(out, PATH_MAX, "%s/%s", path, name);
-	return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
-}
-
 /* The kernel drops the lock with the process, so a lock file that was left behind means nothing. */
 static int folder_lock(const char *path, int *out)
 {
 	char name[PATH_MAX];
-	int rc = path_join(name, path, LOCK_NAME);
+	int rc = store_path(name, path, LOCK_NAME);
 	if (rc)
 		return rc;
 	int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -99,99 +73,119 @@ static int folder_lock(const char *path, int *out)
 	return 0;
 }
 
-static int file_check(const char *file, const char **why)
+/* One more than the largest number of a worker's file. */
+static unsigned workers_find(const char *path)
 {
-	struct stat st;
-	if (lstat(file, &st) < 0)
-		return errno == ENOENT ? 0 : -errno;
-	if (!S_ISREG(st.st_mode)) {
-		*why = "it is not a file";
-		return -EBADMSG;
+	DIR *d = opendir(path);
+	unsigned found = 0;
+	if (!d)
+		return 0;
+	for (struct dirent *e; (e = readdir(d)) != NULL;) {
+		struct slice name = slice_str(e->d_name);
+		uint64_t n;
+		if (name.len <= 11 || memcmp(name.p, "worker-", 7) != 0 ||
+		    memcmp(name.p + name.len - 4, ".mdb", 4) != 0)
+			continue;
+		if (slice_u64(slice_make(name.p + 7, name.len - 11), STORE_WORKERS_MAX - 1, &n) &&
+		    n + 1 > found)
+			found = (unsigned)n + 1;
 	}
-	int fd = open(file, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	int rc = store_check(fd, why);
-	close(fd);
+	closedir(d);
+	return found;
+}
+
+static void env_close(struct store_env *e)
+{
+	for (unsigned i = 0; i < STORE_FILES_MAX; i++)
+		store_file_close(&e->file[i]);
+}
+
+/* Registrations come first: their writers do not wait for the disk, and a loss of power may cost them, whereas what only
+ * an operator can give again (the users, the secret) is in a file of its own, synced by each commit. */
+static int shared_open(struct store *s)
+{
+	struct store_env *e = &s->shared;
+	e->files = 2;
+	e->txn.env = e;
+	int rc =
+		store_file_open(&e->file[1], s->path, MAIN_NAME, s->map_size, STORE_DURABLE, 1u << STORE_USERS);
+	return rc ? rc
+		  : store_file_open(&e->file[0], s->path, SHARED_NAME, s->map_size, STORE_FAST,
+				    1u << STORE_LOCATION | 1u << STORE_FLOWS);
+}
+
+struct store_env *store_shared(struct store *s)
+{
+	return &s->shared;
+}
+
+unsigned store_workers(const struct store *s)
+{
+	return s->found;
+}
+
+int store_worker(struct store *s, unsigned index, struct store_env **out, char *err, size_t errlen)
+{
+	char name[32];
+	if (index >= STORE_WORKERS_MAX) {
+		snprintf(err, errlen, "store %s: there is no worker %u", s->path, index);
+		return -EINVAL;
+	}
+	if (s->worker[index]) {
+		*out = s->worker[index];
+		return 0;
+	}
+	struct store_env *e = calloc(1, sizeof(*e));
+	if (!e)
+		return fail(-ENOMEM, s->path, err, errlen);
+	e->files = 1;
+	e->txn.env = e;
+	snprintf(name, sizeof(name), "worker-%u.mdb", index);
+	int rc = store_file_open(&e->file[0], s->path, name, s->map_size, STORE_FAST,
+				 1u << STORE_CALLS | 1u << STORE_DIALOGS);
+	if (rc) {
+		free(e);
+		return fail(rc, s->path, err, errlen);
+	}
+	*out = s->worker[index] = e;
+	return 0;
+}
+
+int store_env_sync(struct store_env *e)
+{
+	int rc = 0;
+	for (unsigned i = 0; i < e->files; i++) {
+		struct store_file *f = &e->file[i];
+		if (!atomic_exchange(&f->dirty, false))
+			continue;
+		int bad = store_errno(mdb_env_sync(f->env, 1));
+		if (!bad)
+			continue;
+		atomic_store(&f->dirty, true);
+		rc = bad;
+	}
 	return rc;
 }
 
-static int move_aside(const char *file, const char *why)
+void store_env_size(const struct store_env *e, uint64_t *used, uint64_t *max)
 {
-	char to[PATH_MAX], stamp[32];
-	struct tm tm;
-	time_t now = time(NULL);
-	struct stat st;
-	strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", gmtime_r(&now, &tm));
-	int n = snprintf(to, sizeof(to), "%s.damaged-%s", file, stamp);
-	for (int i = 2; n > 0 && n < PATH_MAX && lstat(to, &st) == 0 && i < ASIDE_MAX; i++)
-		n = snprintf(to, sizeof(to), "%s.damaged-%s-%d", file, stamp, i);
-	if (n < 0 || n >= PATH_MAX)
-		return -ENAMETOOLONG;
-	if (rename(file, to) < 0)
-		return -errno;
-	log_warning("store", "store %s cannot be read (%s): moved to %s, starting with an empty one", file, why,
-		    to);
-	return 0;
+	MDB_envinfo info;
+	mdb_env_info(e->file[0].env, &info);
+	*used = (info.me_last_pgno + 1) * e->file[0].psize;
+	*max = e->file[0].map;
 }
 
-static int env_open(struct store *s, const char *file, uint64_t map_size)
+uint64_t store_count(struct store_env *e, enum store_table table)
 {
-	char lock[PATH_MAX];
-	MDB_txn *txn = NULL;
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t map = map_size < MAP_MIN ? MAP_MIN : map_size;
-	map = map / page * page;
-	/* LMDB's own lock file serves one process, and we are it: what a crash left in it goes. */
-	if (snprintf(lock, sizeof(lock), "%s-lock", file) < PATH_MAX)
-		unlink(lock);
-	int rc = mdb_env_create(&s->env);
-	if (rc) {
-		s->env = NULL;
-		return store_errno(rc);
-	}
-	rc = mdb_env_set_mapsize(s->env, map);
-	if (!rc)
-		rc = mdb_env_set_maxdbs(s->env, DBS_MAX);
-	if (!rc)
-		rc = mdb_env_open(s->env, file, MDB_NOSUBDIR, 0600);
-	if (!rc)
-		rc = mdb_txn_begin(s->env, NULL, 0, &txn);
-	if (!rc)
-		rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &s->meta);
-	if (!rc) {
-		rc = mdb_txn_commit(txn);
-		txn = NULL;
-	}
-	if (txn)
-		mdb_txn_abort(txn);
-	int bad = rc ? store_errno(rc) : meta_verify(s);
-	if (bad < 0) {
-		mdb_env_close(s->env);
-		s->env = NULL;
-		return bad;
-	}
-	if (bad > 0)
-		log_warning("store", "store %s: %d damaged records are left out", file, bad);
-	return 0;
-}
-
-static int file_open(struct store *s, uint64_t map_size)
-{
-	char file[PATH_MAX];
-	const char *why = "";
-	int rc = path_join(file, s->path, FILE_NAME);
-	if (rc)
-		return rc;
-	rc = file_check(file, &why);
-	if (rc == 0) {
-		rc = env_open(s, file, map_size);
-		why = "LMDB finds it damaged";
-	}
-	if (rc != -EBADMSG)
-		return rc;
-	rc = move_aside(file, why);
-	return rc ? rc : env_open(s, file, map_size);
+	unsigned i;
+	MDB_txn *txn;
+	MDB_stat st;
+	struct store_file *f = store_env_file(e, table, &i);
+	if (!f || mdb_txn_begin(f->env, NULL, MDB_RDONLY, &txn))
+		return 0;
+	uint64_t n = mdb_stat(txn, f->dbi[table], &st) ? 0 : st.ms_entries;
+	mdb_txn_abort(txn);
+	return n;
 }
 
 int store_open(const char *path, uint64_t map_size, struct store **out, char *err, size_t errlen)
@@ -203,6 +197,7 @@ int store_open(const char *path, uint64_t map_size, struct store **out, char *er
 	if (!s)
 		return fail(-ENOMEM, path, err, errlen);
 	s->lock_fd = -1;
+	s->map_size = map_size;
 	s->path = strdup(path);
 	rc = s->path ? folder_lock(path, &s->lock_fd) : -ENOMEM;
 	if (rc == -EBUSY) {
@@ -210,11 +205,12 @@ int store_open(const char *path, uint64_t map_size, struct store **out, char *er
 		goto out;
 	}
 	if (!rc)
-		rc = file_open(s, map_size);
+		rc = shared_open(s);
 	if (rc) {
 		fail(rc, path, err, errlen);
 		goto out;
 	}
+	s->found = workers_find(path);
 	*out = s;
 	return 0;
 out:
@@ -226,8 +222,12 @@ void store_close(struct store *s)
 {
 	if (!s)
 		return;
-	if (s->env)
-		mdb_env_close(s->env);
+	env_close(&s->shared);
+	for (unsigned i = 0; i < STORE_WORKERS_MAX; i++)
+		if (s->worker[i]) {
+			env_close(s->worker[i]);
+			free(s->worker[i]);
+		}
 	if (s->lock_fd >= 0)
 		close(s->lock_fd);
 	free(s->path);

@@ -16,11 +16,17 @@ static int name_key(const char *name, MDB_val *key)
 	return 0;
 }
 
+/* Of main.mdb, which outlives a loss of power. */
+static struct store_file *meta_file(struct store *s)
+{
+	return &s->shared.file[1];
+}
+
 static int meta_read(struct store *s, MDB_txn *txn, MDB_val *key, void *out, size_t cap, size_t *len)
 {
 	MDB_val rec;
 	struct slice v;
-	int rc = mdb_get(txn, s->meta, key, &rec);
+	int rc = mdb_get(txn, meta_file(s)->meta, key, &rec);
 	if (rc)
 		return store_errno(rc);
 	rc = record_open(key->mv_data, key->mv_size, rec.mv_data, rec.mv_size, &v);
@@ -34,17 +40,6 @@ static int meta_read(struct store *s, MDB_txn *txn, MDB_val *key, void *out, siz
 	return 0;
 }
 
-static int meta_write(struct store *s, MDB_txn *txn, MDB_val *key, const void *p, size_t len)
-{
-	/* Reserved in the page, so that the envelope is built in place. */
-	MDB_val rec = {RECORD_HEAD + len, NULL};
-	int rc = mdb_put(txn, s->meta, key, &rec, MDB_RESERVE);
-	if (rc)
-		return store_errno(rc);
-	record_seal(rec.mv_data, key->mv_data, key->mv_size, p, len);
-	return 0;
-}
-
 int store_meta_get(struct store *s, const char *name, void *out, size_t cap, size_t *len)
 {
 	MDB_txn *txn;
@@ -52,7 +47,7 @@ int store_meta_get(struct store *s, const char *name, void *out, size_t cap, siz
 	int rc = name_key(name, &key);
 	if (rc)
 		return rc;
-	rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+	rc = mdb_txn_begin(meta_file(s)->env, NULL, MDB_RDONLY, &txn);
 	if (rc)
 		return store_errno(rc);
 	rc = meta_read(s, txn, &key, out, cap, len);
@@ -69,10 +64,10 @@ int store_meta_put(struct store *s, const char *name, const void *p, size_t len)
 		return rc;
 	if (len > STORE_META_MAX)
 		return -EMSGSIZE;
-	rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+	rc = mdb_txn_begin(meta_file(s)->env, NULL, 0, &txn);
 	if (rc)
 		return store_errno(rc);
-	rc = meta_write(s, txn, &key, p, len);
+	rc = record_put(txn, meta_file(s)->meta, &key, p, len);
 	if (rc) {
 		mdb_txn_abort(txn);
 		return rc;
@@ -88,7 +83,7 @@ int store_secret(struct store *s, unsigned char out[static STORE_SECRET_LEN])
 	MDB_val key;
 	int rc = name_key(SECRET_NAME, &key);
 	if (!rc)
-		rc = store_errno(mdb_txn_begin(s->env, NULL, 0, &txn));
+		rc = store_errno(mdb_txn_begin(meta_file(s)->env, NULL, 0, &txn));
 	if (rc)
 		return rc;
 	rc = meta_read(s, txn, &key, secret, sizeof(secret), &len);
@@ -105,7 +100,7 @@ int store_secret(struct store *s, unsigned char out[static STORE_SECRET_LEN])
 			    s->path);
 	rc = gnutls_rnd(GNUTLS_RND_KEY, secret, sizeof(secret)) < 0 ? -EIO : 0;
 	if (!rc)
-		rc = meta_write(s, txn, &key, secret, sizeof(secret));
+		rc = record_put(txn, meta_file(s)->meta, &key, secret, sizeof(secret));
 	if (rc)
 		goto abort;
 	rc = store_errno(mdb_txn_commit(txn));
@@ -121,17 +116,17 @@ abort:
 	goto clear;
 }
 
-int meta_verify(struct store *s)
+int meta_verify(struct store_file *f)
 {
 	int bad = 0;
 	MDB_txn *txn;
 	MDB_cursor *cur = NULL;
 	MDB_val key, rec;
 	struct slice v;
-	int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+	int rc = mdb_txn_begin(f->env, NULL, MDB_RDONLY, &txn);
 	if (rc)
 		return store_errno(rc);
-	rc = mdb_cursor_open(txn, s->meta, &cur);
+	rc = mdb_cursor_open(txn, f->meta, &cur);
 	if (rc)
 		goto out;
 	while ((rc = mdb_cursor_get(cur, &key, &rec, MDB_NEXT)) == 0)
