@@ -12,6 +12,26 @@
 #include "sip/uri.h"
 #include "transport/flow.h"
 
+/* What a TCP or TLS listener's connections go by, those that it accepts and those that are opened from its address. */
+struct config_stream {
+	uint32_t keepalive_idle, keepalive_interval; /* ms; whole seconds are used, rounded up; idle 0: no keepalive */
+	unsigned keepalive_probes;
+	uint32_t ack_timeout;       /* ms; 0: off */
+	uint32_t user_timeout;      /* ms; 0: the kernel's own (minutes) */
+	uint32_t write_timeout;     /* ms */
+	uint32_t connect_timeout;   /* ms */
+	uint32_t handshake_timeout; /* ms */
+	uint32_t message_timeout;   /* ms */
+	uint32_t idle_timeout;      /* ms; 0: off */
+	uint32_t crlf_interval;     /* ms; 0: off */
+	uint32_t queue_limit;       /* bytes */
+	uint32_t max_message;       /* bytes */
+	unsigned max_connections;
+	unsigned max_connections_per_address; /* accepted ones */
+};
+
+enum config_verify { VERIFY_NONE, VERIFY_OPTIONAL, VERIFY_REQUIRE };
+
 struct config_listen {
 	char *name; /* "udp:0.0.0.0:5060" as written */
 	enum flow_proto proto;
@@ -19,11 +39,28 @@ struct config_listen {
 	char *advertise;         /* host[:port] for Via and Record-Route, or "" */
 	char *advertise_host;    /* its host part, or NULL */
 	uint16_t advertise_port; /* 0: the listener's own */
-	uint32_t receive_buffer; /* bytes asked for with SO_RCVBUF(FORCE) */
+	uint32_t receive_buffer; /* bytes asked for with SO_RCVBUF(FORCE); UDP */
+	struct config_stream stream; /* TCP, TLS */
+	/* TLS */
+	char **certificate; /* PEM files, the first is the default; the others are chosen by SNI */
+	unsigned certificate_count;
+	char **key; /* as many, one for each certificate */
+	unsigned key_count;
+	char *ca; /* PEM file of the CAs that peers' certificates are checked against; "": the system's */
+	enum config_verify verify_client;
 };
 
 struct config_domain {
 	char *name;
+	bool authenticate;        /* REGISTER, and requests from the domain's users */
+	uint32_t default_expires; /* ms, as the next two */
+	uint32_t min_expires;
+	uint32_t max_expires;
+	unsigned max_contacts;
+	uint32_t flow_timer;       /* ms; 0: not sent */
+	uint32_t qualify_interval; /* ms; 0: off */
+	uint32_t qualify_timeout;  /* ms */
+	bool unbind;               /* a binding ends with the connection that it depends on */
 };
 
 enum config_policy {
@@ -66,6 +103,7 @@ struct config_route {
 	unsigned from_count;
 	char *gateway_name; /* as written, "" for none */
 	char *reject_text;  /* likewise */
+	bool authenticate;
 	/* exactly one of: */
 	int gateway;     /* index, or -1 */
 	unsigned reject; /* status 300 to 699, or 0 */
@@ -78,6 +116,7 @@ struct config {
 	unsigned acceptors;     /* likewise */
 	unsigned mailbox_limit; /* messages waiting for one worker */
 	uint32_t gather;        /* µs: the longest pause to gather a batch under load; 0: none */
+	unsigned writers;       /* writer threads of connections, at most */
 	struct config_listen *listen;
 	unsigned listen_count;
 	struct config_domain *domain;
@@ -100,11 +139,16 @@ struct config {
 	struct {
 		char *path;
 		uint64_t map_size; /* bytes */
+		bool transactions;
+		uint32_t sync; /* ms; 0: never */
 	} store;
 	struct {
 		char *listen_text; /* "127.0.0.1:9060"; "" switches HTTP off */
 		struct addr listen;
 	} stats;
+	struct {
+		char *socket; /* path; "": none */
+	} control;
 	struct {
 		uint32_t timeout;     /* ms */
 		uint32_t retry_after; /* ms; sent as whole seconds */

@@ -6,32 +6,100 @@
 #include "config/load_p.h"
 #include "sip/message.h"
 
+/* A relative path begins at the folder of the configuration file. */
+static int path_resolve(struct load *ld, char **path, const struct load_place *at)
+{
+	const char *slash = at->line ? strrchr(ld->e.file, '/') : NULL;
+	size_t n = slash ? (size_t)(slash - ld->e.file) + 1 : 0;
+	char *whole;
+
+	if (!n || **path == '/' || !**path)
+		return 0;
+	whole = malloc(n + strlen(*path) + 1);
+	if (!whole)
+		return load_fail(&ld->e, at, -ENOMEM, "out of memory");
+	memcpy(whole, ld->e.file, n);
+	memcpy(whole + n, *path, strlen(*path) + 1);
+	free(*path);
+	*path = whole;
+	return 0;
+}
+
+/* An option that the transport has no use for is a mistake that would go unnoticed. */
+static int listen_useless(struct load *ld, const struct config_listen *l, const struct load_place *at)
+{
+	for (unsigned i = 0; i < option_count; i++) {
+		const struct option_row *o = &option_rows[i];
+		const struct load_place there = {ld->given[i], at->section, at->title, o->name};
+		unsigned good = option_transports(o);
+
+		if (o->section == OPTION_SECTION_listen && ld->given[i] && !(good & 1u << l->proto))
+			return load_fail(&ld->e, &there, -EINVAL, "means nothing here, expected only with %s",
+					 good == 1u << FLOW_UDP   ? "udp"
+					 : good == 1u << FLOW_TLS ? "tls"
+								  : "tcp and tls");
+	}
+	return 0;
+}
+
+static int listen_certificates(struct load *ld, struct config_listen *l, struct load_place *at)
+{
+	/* What was given in the file's section; a listener of the command line has none. */
+	int rc = at->line ? listen_useless(ld, l, at) : 0;
+
+	if (rc || l->proto != FLOW_TLS)
+		return rc;
+	if (!l->certificate_count) {
+		at->option = "certificate";
+		return load_fail(&ld->e, at, -EINVAL, "is missing, expected a file in PEM format%s",
+				 at->line ? "" : ", in the configuration file's section of the same title");
+	}
+	if (l->key_count != l->certificate_count) {
+		at->option = "key";
+		return load_fail(&ld->e, at, -EINVAL, "has %u files, expected one for each of %u certificates",
+				 l->key_count, l->certificate_count);
+	}
+	for (unsigned i = 0; i < l->certificate_count && !rc; i++) {
+		rc = path_resolve(ld, &l->certificate[i], at);
+		if (!rc)
+			rc = path_resolve(ld, &l->key[i], at);
+	}
+	return rc ? rc : path_resolve(ld, &l->ca, at);
+}
+
 static int listen_check(struct load *ld, struct config_listen *l, struct load_place *at)
 {
 	const char *colon = strchr(l->name, ':');
 	struct slice proto = slice_make(l->name, colon ? (size_t)(colon - l->name) : 0), host;
 
-	if (slice_ieq(proto, SLICE_LIT("tcp")) || slice_ieq(proto, SLICE_LIT("tls")))
-		return load_fail(&ld->e, at, -EINVAL, "this version has udp only, expected udp:ADDRESS:PORT");
-	if (!slice_ieq(proto, SLICE_LIT("udp")))
-		return load_fail(&ld->e, at, -EINVAL, "no known transport, expected udp:ADDRESS:PORT");
+	for (l->proto = FLOW_UDP; l->proto < FLOW_PROTO_COUNT; l->proto++)
+		if (slice_ieq(proto, flow_proto_name(l->proto)))
+			break;
+	if (l->proto == FLOW_PROTO_COUNT)
+		return load_fail(&ld->e, at, -EINVAL,
+				 "no known transport, expected udp:, tcp: or tls:ADDRESS:PORT");
 	if (addr_parse(slice_str(colon + 1), &l->addr) != 0 || l->addr.port == 0)
 		return load_fail(&ld->e, at, -EINVAL,
 				 "not an IP address and port, expected for example udp:192.0.2.1:5060 or "
 				 "udp:[2001:db8::1]:5060");
-	l->proto = FLOW_UDP;
 	if (*l->advertise && value_host_port(slice_str(l->advertise), &host, &l->advertise_port)) {
 		l->advertise_host = value_copy(host);
 		if (!l->advertise_host)
 			return load_fail(&ld->e, at, -ENOMEM, "out of memory");
 	}
-	return 0;
+	return listen_certificates(ld, l, at);
 }
 
 static int domain_check(struct load *ld, struct config_domain *d, struct load_place *at)
 {
 	if (!value_is_host(slice_str(d->name)))
 		return load_fail(&ld->e, at, -EINVAL, "not a host name, expected one such as example.com");
+	if (d->min_expires > d->max_expires || d->default_expires < d->min_expires ||
+	    d->default_expires > d->max_expires)
+		return load_fail(&ld->e, at, -EINVAL,
+				 "the times of a registration contradict each other, expected min_expires <= "
+				 "default_expires "
+				 "<= max_expires");
 	return 0;
 }
 
@@ -250,6 +318,42 @@ static int routes_resolve(struct load *ld, const struct named *gateways)
 	return 0;
 }
 
+/* A target that names a transport needs a listener to go out from. */
+static int targets_check(struct load *ld)
+{
+	const struct config *c = ld->c;
+	unsigned have = 0;
+
+	for (unsigned i = 0; i < c->listen_count; i++)
+		have |= 1u << c->listen[i].proto;
+	for (unsigned i = 0; i < c->gateway_count; i++) {
+		for (unsigned j = 0; j < c->gateway[i].target_count; j++) {
+			const struct sip_uri *u = &c->gateway[i].target[j].uri;
+			const struct load_place at = {ld->item_line[OPTION_SECTION_gateway][i], "gateway",
+						      c->gateway[i].name, "target"};
+			enum flow_proto p = FLOW_PROTO_COUNT;
+			struct slice t;
+
+			if (u->scheme == SIP_SCHEME_SIPS)
+				p = FLOW_TLS;
+			else if (sip_param_get(u->params, SLICE_LIT("transport"), &t))
+				p = slice_ieq(t, SLICE_LIT("tls"))   ? FLOW_TLS
+				    : slice_ieq(t, SLICE_LIT("tcp")) ? FLOW_TCP
+								     : FLOW_UDP;
+			if (p == FLOW_PROTO_COUNT || (have & 1u << p))
+				continue;
+			return load_fail(&ld->e, &at, -EINVAL,
+					 "\"%.100s\" needs a listener of its transport, expected a section "
+					 "listen \"%s:...\"",
+					 c->gateway[i].target[j].text,
+					 p == FLOW_TLS   ? "tls"
+					 : p == FLOW_TCP ? "tcp"
+							 : "udp");
+		}
+	}
+	return 0;
+}
+
 static int timers_check(struct load *ld)
 {
 	const unsigned t1 = ld->given[option_find(OPTION_SECTION_timers, "t1") - option_rows];
@@ -289,6 +393,8 @@ int check_all(struct load *ld)
 		rc = names_check(ld, OPTION_SECTION_gateway, &gateways);
 	if (rc == 0 && gateways)
 		rc = routes_resolve(ld, gateways);
+	if (rc == 0)
+		rc = targets_check(ld);
 	if (rc == 0)
 		rc = timers_check(ld);
 	free(gateways);

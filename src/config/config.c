@@ -13,14 +13,10 @@ static int override_value(struct load *ld, enum option_section section, const ch
 	return rc == 0 ? 0 : load_fail(&ld->e, &at, rc, "%s", rc == -ENOMEM ? "out of memory" : why);
 }
 
-static void section_free(struct config *c, enum option_section section)
+static void items_free(enum option_section section, char *items, unsigned n)
 {
-	const struct option_section_row *row = &option_sections[section];
-	char **array = (char **)((char *)c + row->offset);
-	unsigned *count = (unsigned *)((char *)c + row->count);
-
-	for (unsigned i = 0; i < *count; i++) {
-		char *item = *array + i * row->size;
+	for (unsigned i = 0; i < n; i++) {
+		char *item = items + i * option_sections[section].size;
 
 		check_free(section, item);
 		for (unsigned r = 0; r < option_count; r++)
@@ -28,9 +24,14 @@ static void section_free(struct config *c, enum option_section section)
 				value_free(&option_rows[r], item);
 		free(*(char **)item); /* the title */
 	}
-	free(*array);
-	*array = NULL;
-	*count = 0;
+	free(items);
+}
+
+static void section_free(struct config *c, enum option_section section)
+{
+	const struct option_section_row *row = &option_sections[section];
+
+	items_free(section, *(char **)((char *)c + row->offset), *(unsigned *)((char *)c + row->count));
 }
 
 static int override_titled(struct load *ld, enum option_section section, const char *flag, const char *title)
@@ -39,6 +40,41 @@ static int override_titled(struct load *ld, enum option_section section, const c
 	void *item = load_append(ld, section, title, 0);
 
 	return item ? check_item(ld, section, item, &at) : ld->e.rc;
+}
+
+/* -l in place of the file's listeners. One that the file has under the same title keeps what its section says: a tls listener would
+ * have no certificate else. */
+static int listeners_replace(struct load *ld, const char *const *name, unsigned n)
+{
+	struct config_listen *old = ld->c->listen;
+	unsigned old_count = ld->c->listen_count;
+	int rc = 0;
+
+	ld->c->listen = NULL;
+	ld->c->listen_count = 0;
+	for (unsigned i = 0; i < n && rc == 0; i++) {
+		struct config_listen *same = NULL, *item, left;
+
+		for (unsigned j = 0; j < old_count; j++)
+			if (old[j].name && strcmp(old[j].name, name[i]) == 0)
+				same = &old[j];
+		if (!same) {
+			rc = override_titled(ld, OPTION_SECTION_listen, "-l", name[i]);
+			continue;
+		}
+		item = load_append(ld, OPTION_SECTION_listen, name[i], 0);
+		if (!item) {
+			rc = ld->e.rc;
+			continue;
+		}
+		left = *item;
+		*item = *same;
+		*same = left; /* freed with the others */
+		free(same->name);
+		same->name = NULL;
+	}
+	items_free(OPTION_SECTION_listen, (char *)old, old_count);
+	return rc;
 }
 
 static bool has_domain(const struct config *c, const char *name)
@@ -55,9 +91,7 @@ static int overrides_apply(struct load *ld, const struct config_overrides *ov)
 	int rc = 0;
 
 	if (ov->listen_count)
-		section_free(ld->c, OPTION_SECTION_listen);
-	for (unsigned i = 0; i < ov->listen_count && rc == 0; i++)
-		rc = override_titled(ld, OPTION_SECTION_listen, "-l", ov->listen[i]);
+		rc = listeners_replace(ld, ov->listen, ov->listen_count);
 	for (unsigned i = 0; i < ov->domain_count && rc == 0; i++)
 		if (!has_domain(ld->c, ov->domain[i]))
 			rc = override_titled(ld, OPTION_SECTION_domain, "-d", ov->domain[i]);
@@ -94,8 +128,11 @@ int config_load(const char *file, const struct config_overrides *ov, struct conf
 	}
 	if (rc == 0 && ov)
 		rc = overrides_apply(&ld, ov);
-	if (rc == 0 && ld.c->listen_count == 0)
+	if (rc == 0 && ld.c->listen_count == 0) {
 		rc = override_titled(&ld, OPTION_SECTION_listen, "default", "udp:0.0.0.0:5060");
+		if (rc == 0)
+			rc = override_titled(&ld, OPTION_SECTION_listen, "default", "tcp:0.0.0.0:5060");
+	}
 	if (file)
 		ld.e.file = file;
 	if (rc == 0)

@@ -47,6 +47,20 @@ const struct option_row *option_find(enum option_section section, const char *na
 	return NULL;
 }
 
+unsigned option_transports(const struct option_row *o)
+{
+	const unsigned udp = 1u << FLOW_UDP, tcp = 1u << FLOW_TCP, tls = 1u << FLOW_TLS;
+
+	if (o->section != OPTION_SECTION_listen || o->offset == offsetof(struct config_listen, advertise))
+		return udp | tcp | tls;
+	if (o->offset == offsetof(struct config_listen, receive_buffer))
+		return udp;
+	if (o->offset == offsetof(struct config_listen, stream.handshake_timeout) ||
+	    o->offset >= offsetof(struct config_listen, certificate))
+		return tls;
+	return tcp | tls;
+}
+
 const char *const *option_words(enum option_type type)
 {
 	static const char *const policy[] = {[POLICY_SERIAL] = "serial",
@@ -64,7 +78,13 @@ const char *const *option_words(enum option_type type)
 	static const char *const format[] = {
 		[LOG_FORMAT_TEXT] = "text", [LOG_FORMAT_JSON] = "json", [LOG_FORMAT_JSON + 1] = NULL};
 
+	static const char *const verify[] = {[VERIFY_NONE] = "none",
+					     [VERIFY_OPTIONAL] = "optional",
+					     [VERIFY_REQUIRE] = "require",
+					     [VERIFY_REQUIRE + 1] = NULL};
+
 	switch (type) {
+	case OPTION_TYPE_VERIFY: return verify;
 	case OPTION_TYPE_POLICY: return policy;
 	case OPTION_TYPE_LOG_LEVEL: return level;
 	case OPTION_TYPE_LOG_FORMAT: return format;

@@ -15,8 +15,10 @@ enum option_type {
 	OPTION_TYPE_POLICY,
 	OPTION_TYPE_LOG_LEVEL,
 	OPTION_TYPE_LOG_FORMAT,
+	OPTION_TYPE_VERIFY,
 	/* text, stored as an allocated string */
 	OPTION_TYPE_PATH,
+	OPTION_TYPE_FILE,      /* a path, or "" */
 	OPTION_TYPE_ADDRESS,   /* ip:port, or "" */
 	OPTION_TYPE_HOST_PORT, /* host[:port], or "" */
 	OPTION_TYPE_HOST,      /* or "" */
@@ -60,6 +62,10 @@ extern const struct option_row option_rows[];
 extern const unsigned option_count;
 
 const struct option_row *option_find(enum option_section section, const char *name); /* NULL: none */
+
+/* The transports of a listener that the option means something for, a bit of 1 << enum flow_proto each; all for the options of other
+ * sections. */
+unsigned option_transports(const struct option_row *o);
 
 /* The words of an enum's type, ended by NULL; NULL for other types. */
 const char *const *option_words(enum option_type type);

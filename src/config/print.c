@@ -1,14 +1,22 @@
 #include "config/value_p.h"
 
+/* Whether the row is an option of this section and, for a listener, of its transport: read back, another one would be refused. */
+static bool printed(const struct option_row *o, enum option_section section, const void *base)
+{
+	return o->section == section &&
+	       (section != OPTION_SECTION_listen ||
+		(option_transports(o) & 1u << ((const struct config_listen *)base)->proto));
+}
+
 static void options_print(enum option_section section, const void *base, const char *indent, FILE *f)
 {
 	int width = 0;
 
 	for (unsigned i = 0; i < option_count; i++)
-		if (option_rows[i].section == section && (int)strlen(option_rows[i].name) > width)
+		if (printed(&option_rows[i], section, base) && (int)strlen(option_rows[i].name) > width)
 			width = (int)strlen(option_rows[i].name);
 	for (unsigned i = 0; i < option_count; i++) {
-		if (option_rows[i].section != section)
+		if (!printed(&option_rows[i], section, base))
 			continue;
 		fprintf(f, "%s%-*s = ", indent, width, option_rows[i].name);
 		value_print(&option_rows[i], base, f);

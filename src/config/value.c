@@ -35,6 +35,7 @@ static void expected(const struct option_row *o, struct buf *b)
 	case OPTION_TYPE_SIZE: buf_lit(b, "a size"); break;
 	case OPTION_TYPE_BOOLEAN: buf_lit(b, "true or false"); break;
 	case OPTION_TYPE_PATH: buf_lit(b, "a path"); break;
+	case OPTION_TYPE_FILE: buf_lit(b, "a path, or \"\""); break;
 	case OPTION_TYPE_ADDRESS: buf_lit(b, "an IP address and port such as 127.0.0.1:9060, or \"\""); break;
 	case OPTION_TYPE_HOST_PORT: buf_lit(b, "a host or host:port, or \"\""); break;
 	case OPTION_TYPE_HOST: buf_lit(b, "a host name or IP address, or \"\""); break;
@@ -199,7 +200,7 @@ static int target_params(struct slice params, struct config_target *t, char why[
 int value_target(const char *text, struct config_target *out, char why[static VALUE_WHY_LEN])
 {
 	struct config_target t = {.text = text, .weight = 1};
-	struct slice uri = slice_str(text), transport;
+	struct slice uri = slice_str(text), transport = SLICE_NONE;
 	struct sip_nameaddr na = {.params = SLICE_NONE};
 	const char *wrong = NULL;
 	int rc;
@@ -217,12 +218,12 @@ int value_target(const char *text, struct config_target *out, char why[static VA
 		return rc;
 	if (t.uri.headers.len)
 		wrong = "has headers, expected a URI without \"?\"";
-	else if (t.uri.scheme == SIP_SCHEME_SIPS)
-		wrong = "needs TLS, but this version has udp only, expected a sip: URI";
 	else if (sip_param_get(t.uri.params, SLICE_LIT("transport"), &transport) &&
-		 !slice_ieq(transport, SLICE_LIT("udp")))
-		wrong = "names another transport, but this version has udp only, expected transport=udp or "
-			"none";
+		 !slice_ieq(transport, SLICE_LIT("udp")) && !slice_ieq(transport, SLICE_LIT("tcp")) &&
+		 !slice_ieq(transport, SLICE_LIT("tls")))
+		wrong = "names an unknown transport, expected transport=udp, tcp or tls";
+	else if (t.uri.scheme == SIP_SCHEME_SIPS && transport.len && slice_ieq(transport, SLICE_LIT("udp")))
+		wrong = "cannot be: sips needs TLS, and UDP has none";
 	if (wrong) {
 		snprintf(why, VALUE_WHY_LEN, "\"%.100s\" %s", text, wrong);
 		return -EINVAL;
@@ -245,6 +246,7 @@ static int text_check(const struct option_row *o, const char *text, char why[sta
 
 	switch (o->type) {
 	case OPTION_TYPE_PATH: ok = s.len > 0 && s.len <= PATH_MAX_LEN; break;
+	case OPTION_TYPE_FILE: ok = s.len <= PATH_MAX_LEN; break;
 	case OPTION_TYPE_ADDRESS: ok = s.len == 0 || addr_parse(s, &addr) == 0; break;
 	case OPTION_TYPE_HOST_PORT: ok = s.len == 0 || value_host_port(s, &host, &port); break;
 	case OPTION_TYPE_HOST: ok = s.len == 0 || value_is_host(s); break;

@@ -92,12 +92,27 @@ static const struct {
 	 "t.conf:2: gateway \"g\": target: \"tel:+49\" is not a target, expected a SIP URI such as "
 	 "sip:192.0.2.1, or "
 	 "\"<sip:192.0.2.1>;weight=3\""},
-	{"gateway g { target = \"sips:a\" }", "t.conf:1: gateway \"g\": target: \"sips:a\" needs TLS, but this "
-					      "version has udp only, expected a sip: URI"},
-	{"gateway g { target = \"sip:a;transport=tcp\" }",
-	 "t.conf:1: gateway \"g\": target: \"sip:a;transport=tcp\" names another transport, but this version "
-	 "has udp only, "
-	 "expected transport=udp or none"},
+	{"gateway g { target = \"sips:a\" }", "t.conf:1: gateway \"g\": target: \"sips:a\" needs a listener of "
+					      "its transport, expected a section listen \"tls:...\""},
+	{"\nlisten \"udp:127.0.0.1:5060\" { }\n"
+	 "gateway g { target = {sip:a, \"sip:b;transport=udp\", \"sip:c;transport=TCP\"} }",
+	 "t.conf:3: gateway \"g\": target: \"sip:c;transport=TCP\" needs a listener of its transport, expected "
+	 "a "
+	 "section listen \"tcp:...\""},
+	{"listen \"tcp:127.0.0.1:5060\" { } gateway g { target = \"sip:b;transport=udp\" }",
+	 "t.conf:1: gateway \"g\": target: \"sip:b;transport=udp\" needs a listener of its transport, expected "
+	 "a "
+	 "section listen \"udp:...\""},
+	{"gateway g { target = \"sip:a;transport=tls\" }",
+	 "t.conf:1: gateway \"g\": target: \"sip:a;transport=tls\" needs a listener of its transport, expected "
+	 "a "
+	 "section listen \"tls:...\""},
+	{"gateway g { target = \"sip:a;transport=sctp\" }",
+	 "t.conf:1: gateway \"g\": target: \"sip:a;transport=sctp\" names an unknown transport, expected "
+	 "transport=udp, tcp or tls"},
+	{"gateway g { target = \"sips:a;transport=udp\" }",
+	 "t.conf:1: gateway \"g\": target: \"sips:a;transport=udp\" cannot be: sips needs TLS, and UDP has "
+	 "none"},
 	{"gateway g { target = \"sip:a?x=y\" }",
 	 "t.conf:1: gateway \"g\": target: \"sip:a?x=y\" has headers, expected a URI without \"?\""},
 	{"gateway g { target = \"<sip:a>;weight=0\" }",
@@ -106,13 +121,12 @@ static const struct {
 	 "t.conf:1: gateway \"g\": target: unknown parameter \"q\", expected weight"},
 	{"gateway g { }", "t.conf:1: gateway \"g\": target: is missing, expected at least one SIP URI"},
 	/* titles */
-	{"listen \"tcp:0.0.0.0:5060\" { }",
-	 "t.conf:1: listen \"tcp:0.0.0.0:5060\": this version has udp only, expected udp:ADDRESS:PORT"},
-	{"listen \"tls:0.0.0.0:5061\" { }",
-	 "t.conf:1: listen \"tls:0.0.0.0:5061\": this version has udp only, expected udp:ADDRESS:PORT"},
+	{"listen \"sctp:0.0.0.0:5060\" { }",
+	 "t.conf:1: listen \"sctp:0.0.0.0:5060\": no known transport, expected udp:, tcp: or tls:ADDRESS:PORT"},
 	{"listen \"0.0.0.0:5060\" { }",
-	 "t.conf:1: listen \"0.0.0.0:5060\": no known transport, expected udp:ADDRESS:PORT"},
-	{"listen udp { }", "t.conf:1: listen \"udp\": no known transport, expected udp:ADDRESS:PORT"},
+	 "t.conf:1: listen \"0.0.0.0:5060\": no known transport, expected udp:, tcp: or tls:ADDRESS:PORT"},
+	{"listen udp { }",
+	 "t.conf:1: listen \"udp\": no known transport, expected udp:, tcp: or tls:ADDRESS:PORT"},
 	{"listen \"udp:localhost:5060\" { }", "t.conf:1: listen \"udp:localhost:5060\": not an IP address and "
 					      "port, expected for example udp:192.0.2.1:5060 or "
 					      "udp:[2001:db8::1]:5060"},
@@ -154,11 +168,49 @@ static const struct {
 	{"store {\n workers = 1\n}",
 	 "t.conf:2: store: \"workers\" is not known here, expected outside of sections"},
 	{"route r {\n gatway = g\n}", "t.conf:2: route \"r\": \"gatway\" is not known, did you mean gateway?"},
-	{"route r { authenticate = true }",
-	 "t.conf:1: route \"r\": \"authenticate\" is not known, expected an option of this section"},
-	{"listen \"udp:127.0.0.1:1\" { keepalive_idle = 30s }",
-	 "t.conf:1: listen \"udp:127.0.0.1:1\": \"keepalive_idle\" is not known, expected an option of this "
-	 "section"},
+	/* options of connections */
+	{"listen \"udp:127.0.0.1:1\" {\n keepalive_idle = 30s\n}",
+	 "t.conf:2: listen \"udp:127.0.0.1:1\": keepalive_idle: means nothing here, expected only with tcp and "
+	 "tls"},
+	{"listen \"udp:127.0.0.1:1\" {\n\n certificate = c\n}",
+	 "t.conf:3: listen \"udp:127.0.0.1:1\": certificate: means nothing here, expected only with tls"},
+	{"listen \"tcp:127.0.0.1:1\" {\n receive_buffer = 1m\n}",
+	 "t.conf:2: listen \"tcp:127.0.0.1:1\": receive_buffer: means nothing here, expected only with udp"},
+	{"listen \"tcp:127.0.0.1:1\" {\n handshake_timeout = 1s\n}",
+	 "t.conf:2: listen \"tcp:127.0.0.1:1\": handshake_timeout: means nothing here, expected only with tls"},
+	{"listen \"tcp:127.0.0.1:1\" {\n verify_client = none\n}",
+	 "t.conf:2: listen \"tcp:127.0.0.1:1\": verify_client: means nothing here, expected only with tls"},
+	{"\nlisten \"tls:0.0.0.0:5061\" { }",
+	 "t.conf:2: listen \"tls:0.0.0.0:5061\": certificate: is missing, expected a file in PEM format"},
+	{"listen \"tls:0.0.0.0:5061\" { key = k }",
+	 "t.conf:1: listen \"tls:0.0.0.0:5061\": certificate: is missing, expected a file in PEM format"},
+	{"listen \"tls:0.0.0.0:5061\" {\n certificate = {a, b}\n key = c }",
+	 "t.conf:1: listen \"tls:0.0.0.0:5061\": key: has 1 files, expected one for each of 2 certificates"},
+	{"listen \"tls:0.0.0.0:5061\" { certificate = a }",
+	 "t.conf:1: listen \"tls:0.0.0.0:5061\": key: has 0 files, expected one for each of 1 certificates"},
+	{"listen \"tls:0.0.0.0:5061\" { certificate = \"\" }",
+	 "t.conf:1: listen \"tls:0.0.0.0:5061\": certificate: \"\" is not valid, expected a path"},
+	{"listen \"tls:0.0.0.0:5061\" {\n verify_client = yes }",
+	 "t.conf:2: listen \"tls:0.0.0.0:5061\": verify_client: \"yes\" is not known, expected none, optional "
+	 "or "
+	 "require"},
+	{"listen \"tcp:127.0.0.1:1\" { keepalive_interval = 500ms }",
+	 "t.conf:1: listen \"tcp:127.0.0.1:1\": keepalive_interval: \"500ms\" is out of range, expected a "
+	 "duration "
+	 "from 1s to 9h (units ms s m h d)"},
+	{"listen \"tcp:127.0.0.1:1\" { keepalive_probes = 0 }",
+	 "t.conf:1: listen \"tcp:127.0.0.1:1\": keepalive_probes: \"0\" is out of range, expected a whole "
+	 "number "
+	 "from 1 to 127"},
+	{"listen \"tcp:127.0.0.1:1\" { queue_limit = 1k }",
+	 "t.conf:1: listen \"tcp:127.0.0.1:1\": queue_limit: \"1k\" is out of range, expected a size from 64k "
+	 "to 1g "
+	 "(units k m g t)"},
+	{"listen \"tcp:127.0.0.1:1\" { max_message = 65k }",
+	 "t.conf:1: listen \"tcp:127.0.0.1:1\": max_message: \"65k\" is out of range, expected a size from 1k "
+	 "to 64k "
+	 "(units k m g t)"},
+	{"writers = 0", "t.conf:1: writers: \"0\" is out of range, expected a whole number from 1 to 100000"},
 	/* twice */
 	{"workers = 1\nworkers = 2", "t.conf:2: workers: is given twice, expected once (first in line 1)"},
 	{"timers { t1 = 1s }\ntimers { t1 = 2s }",
@@ -250,13 +302,19 @@ static void test_file_missing(void **state)
 
 static void test_override_errors(void **state)
 {
-	const char *tcp = "tcp:0.0.0.0:5060", *twice[] = {"udp:127.0.0.1:1", "udp:127.0.0.1:1"}, *space = "a b";
+	const char *tls = "tls:0.0.0.0:5061", *sctp = "sctp:0.0.0.0:5060",
+		   *twice[] = {"udp:127.0.0.1:1", "udp:127.0.0.1:1"}, *space = "a b";
 	const struct {
 		struct config_overrides ov;
 		const char *line;
 	} cases[] = {
-		{{&tcp, 1, NULL, 0, NULL, -1, NULL},
-		 "command line: -l \"tcp:0.0.0.0:5060\": this version has udp only, expected udp:ADDRESS:PORT"},
+		{{&sctp, 1, NULL, 0, NULL, -1, NULL},
+		 "command line: -l \"sctp:0.0.0.0:5060\": no known transport, expected udp:, tcp: or "
+		 "tls:ADDRESS:PORT"},
+		{{&tls, 1, NULL, 0, NULL, -1, NULL},
+		 "command line: -l \"tls:0.0.0.0:5061\": certificate: is missing, expected a file in PEM "
+		 "format, in "
+		 "the configuration file's section of the same title"},
 		{{twice, 2, NULL, 0, NULL, -1, NULL},
 		 "command line: -l \"udp:127.0.0.1:1\": is given twice, expected different addresses"},
 		{{NULL, 0, &space, 1, NULL, -1, NULL},

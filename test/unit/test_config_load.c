@@ -17,6 +17,30 @@ static struct config *good(const char *text)
 	return good_with(text, &none);
 }
 
+static void assert_stream_defaults(const struct config_listen *l)
+{
+	const struct config_stream *s = &l->stream;
+
+	assert_int_equal(s->keepalive_idle, 30000);
+	assert_int_equal(s->keepalive_interval, 10000);
+	assert_int_equal(s->keepalive_probes, 3);
+	assert_int_equal(s->ack_timeout, 2000);
+	assert_int_equal(s->user_timeout, 20000);
+	assert_int_equal(s->write_timeout, 10000);
+	assert_int_equal(s->connect_timeout, 5000);
+	assert_int_equal(s->handshake_timeout, 5000);
+	assert_int_equal(s->message_timeout, 10000);
+	assert_int_equal(s->idle_timeout, 0);
+	assert_int_equal(s->crlf_interval, 0);
+	assert_int_equal(s->queue_limit, 256 << 10);
+	assert_int_equal(s->max_message, 64 << 10);
+	assert_int_equal(s->max_connections, 100000);
+	assert_int_equal(s->max_connections_per_address, 1000);
+	assert_int_equal(l->certificate_count + l->key_count, 0);
+	assert_string_equal(l->ca, "");
+	assert_int_equal(l->verify_client, VERIFY_NONE);
+}
+
 static void assert_defaults(const struct config *c)
 {
 	struct addr a;
@@ -25,7 +49,11 @@ static void assert_defaults(const struct config *c)
 	assert_true(c->acceptors >= 1 && c->acceptors <= c->workers);
 	assert_int_equal(c->mailbox_limit, 16384);
 	assert_int_equal(c->gather, 50);
-	assert_int_equal(c->listen_count, 1);
+	assert_int_equal(c->writers, 4096);
+	assert_int_equal(c->listen_count, 2);
+	assert_string_equal(c->listen[1].name, "tcp:0.0.0.0:5060");
+	assert_int_equal(c->listen[1].proto, FLOW_TCP);
+	assert_stream_defaults(&c->listen[1]);
 	assert_string_equal(c->listen[0].name, "udp:0.0.0.0:5060");
 	assert_int_equal(c->listen[0].proto, FLOW_UDP);
 	assert_int_equal(addr_parse(SLICE_LIT("0.0.0.0:5060"), &a), 0);
@@ -102,7 +130,46 @@ static const char everything[] =
 	"store { path = \"/tmp/h\" map_size = 1g }\n"
 	"stats { listen = \"\" }\n"
 	"drain { timeout = 0 retry_after = 1m }\n"
-	"log { level = debug format = json }\n";
+	"log { level = debug format = json }\n"
+	"writers = 7 listen \"TCP:[::1]:5070\" { keepalive_idle = 1m keepalive_interval = 2s keepalive_probes "
+	"= 4 "
+	"ack_timeout = 0 user_timeout = 21s write_timeout = 11s connect_timeout = 6s message_timeout = 12s "
+	"idle_timeout = 1h crlf_interval = 30s queue_limit = 1m max_message = 2k max_connections = 5 "
+	"max_connections_per_address = 6 }\n"
+	"listen \"tls:127.0.0.1:5071\" { certificate = {a.pem, /etc/b.pem} key = {'a.key', \"/etc/b.key\"} "
+	"ca = ca.pem verify_client = require handshake_timeout = 7s }\n";
+
+static void assert_connections(const struct config_listen *tcp, const struct config_listen *tls)
+{
+	const struct config_stream *s = &tcp->stream;
+
+	assert_int_equal(tcp->proto, FLOW_TCP);
+	assert_int_equal(s->keepalive_idle, 60000);
+	assert_int_equal(s->keepalive_interval, 2000);
+	assert_int_equal(s->keepalive_probes, 4);
+	assert_int_equal(s->ack_timeout, 0);
+	assert_int_equal(s->user_timeout, 21000);
+	assert_int_equal(s->write_timeout, 11000);
+	assert_int_equal(s->connect_timeout, 6000);
+	assert_int_equal(s->message_timeout, 12000);
+	assert_int_equal(s->idle_timeout, 3600000);
+	assert_int_equal(s->crlf_interval, 30000);
+	assert_int_equal(s->queue_limit, 1 << 20);
+	assert_int_equal(s->max_message, 2048);
+	assert_int_equal(s->max_connections, 5);
+	assert_int_equal(s->max_connections_per_address, 6);
+	assert_int_equal(tls->proto, FLOW_TLS);
+	assert_int_equal(tls->certificate_count, 2);
+	assert_int_equal(tls->key_count, 2);
+	assert_string_equal(tls->certificate[0], "a.pem");
+	assert_string_equal(tls->certificate[1], "/etc/b.pem");
+	assert_string_equal(tls->key[0], "a.key");
+	assert_string_equal(tls->key[1], "/etc/b.key");
+	assert_string_equal(tls->ca, "ca.pem");
+	assert_int_equal(tls->verify_client, VERIFY_REQUIRE);
+	assert_int_equal(tls->stream.handshake_timeout, 7000);
+	assert_int_equal(tls->stream.ack_timeout, 2000);
+}
 
 static void assert_everything(const struct config *c)
 {
@@ -114,7 +181,9 @@ static void assert_everything(const struct config *c)
 	assert_int_equal(c->acceptors, 2);
 	assert_int_equal(c->mailbox_limit, 100);
 	assert_int_equal(c->gather, 0);
-	assert_int_equal(c->listen_count, 2);
+	assert_int_equal(c->listen_count, 4);
+	assert_int_equal(c->writers, 7);
+	assert_connections(&c->listen[2], &c->listen[3]);
 	assert_string_equal(c->listen[0].advertise_host, "proxy.example.com");
 	assert_int_equal(c->listen[0].advertise_port, 5062);
 	assert_int_equal(c->listen[0].receive_buffer, 65536);
@@ -271,6 +340,7 @@ static void test_overrides(void **state)
 {
 	const char *listen[] = {"udp:127.0.0.1:5099", "udp:[::1]:5099"};
 	const char *domain[] = {"b.example", "A.example", "b.EXAMPLE"};
+	const char *streams[] = {"tcp:127.0.0.1:5060", "tcp:127.0.0.1:5061", "tls:127.0.0.1:5099"};
 	const struct config_overrides all = {listen, 2, domain, 3, "/tmp/s", 7, "error"};
 	struct config *c =
 		good_with("listen \"udp:127.0.0.1:5060\" { }\ndomain a.example { }\nworkers = 2\n", &all);
@@ -287,8 +357,62 @@ static void test_overrides(void **state)
 	assert_int_equal(c->log.level, LOG_LEVEL_ERROR);
 	config_destroy(c);
 
+	c = good_with("workers = 2 listen \"tls:127.0.0.1:5099\" { certificate = c.pem key = k.pem }\n"
+		      "listen \"tcp:127.0.0.1:5060\" { ack_timeout = 3s }",
+		      &(struct config_overrides){.workers = -1, .listen = streams, .listen_count = 3});
+	assert_int_equal(c->listen_count, 3);
+	/* What the file says of the same address holds. */
+	assert_int_equal(c->listen[0].stream.ack_timeout, 3000);
+	assert_int_equal(c->listen[1].proto, FLOW_TCP);
+	assert_stream_defaults(&c->listen[1]);
+	assert_string_equal(c->listen[2].name, "tls:127.0.0.1:5099");
+	assert_string_equal(c->listen[2].certificate[0], "c.pem");
+	config_destroy(c);
+
 	c = good_with("workers = 2", &(struct config_overrides){.workers = 0});
 	assert_int_not_equal(c->workers, 0);
+	config_destroy(c);
+}
+
+/* A relative path begins at the folder of the file, not at that of the process. */
+static void test_paths(void **state)
+{
+	static const char text[] = "listen \"tls:127.0.0.1:1\" { certificate = {c.pem, /etc/d.pem}\n"
+				   "key = {\"sub/k.pem\", /etc/e.pem} ca = ca.pem }";
+	struct config *c;
+	char path[200];
+
+	(void)state;
+	put(text, strlen(text));
+	snprintf(path, sizeof(path), "%s/t.conf", folder);
+	assert_int_equal(chdir("/"), 0);
+	int rc = config_load(path, &none, &c, err, sizeof(err));
+	assert_int_equal(chdir(folder), 0);
+	assert_int_equal(rc, 0);
+	snprintf(path, sizeof(path), "%s/c.pem", folder);
+	assert_string_equal(c->listen[0].certificate[0], path);
+	snprintf(path, sizeof(path), "%s/sub/k.pem", folder);
+	assert_string_equal(c->listen[0].key[0], path);
+	snprintf(path, sizeof(path), "%s/ca.pem", folder);
+	assert_string_equal(c->listen[0].ca, path);
+	assert_string_equal(c->listen[0].certificate[1], "/etc/d.pem");
+	assert_string_equal(c->listen[0].key[1], "/etc/e.pem");
+	config_destroy(c);
+}
+
+/* The transport that a target names has a listener. */
+static void test_targets(void **state)
+{
+	struct config *c;
+
+	(void)state;
+	c = good("listen \"tcp:127.0.0.1:1\" { } listen \"tls:127.0.0.1:2\" { certificate = a key = a }\n"
+		 "gateway g { target = {sip:a, \"sip:b;transport=tcp\", \"sips:c\", \"sips:d;transport=tcp\", "
+		 "\"sip:e;transport=tls\"} }");
+	assert_int_equal(c->gateway[0].target_count, 5);
+	config_destroy(c);
+	c = good(
+		"gateway g { target = {\"sip:b;transport=tcp\", \"sip:b;transport=udp\"} }"); /* the defaults */
 	config_destroy(c);
 }
 
@@ -327,8 +451,8 @@ static void test_large(void **state)
 static void memory_body(void)
 {
 	struct config *c = NULL;
-	const char *listen = "udp:127.0.0.1:5099", *domain = "x.example";
-	const struct config_overrides ov = {&listen, 1, &domain, 1, "/tmp/s", 7, "error"};
+	const char *listen[] = {"udp:127.0.0.1:5099", "tls:127.0.0.1:5071"}, *domain = "x.example";
+	const struct config_overrides ov = {listen, 2, &domain, 1, "/tmp/s", 7, "error"};
 	int rc = config_load("t.conf", &ov, &c, err, sizeof(err));
 
 	if (rc != 0) {
@@ -353,7 +477,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),  cmocka_unit_test(test_everything),
 		cmocka_unit_test(test_print),     cmocka_unit_test(test_environment),
-		cmocka_unit_test(test_overrides), cmocka_unit_test(test_large),
+		cmocka_unit_test(test_overrides), cmocka_unit_test(test_paths),
+		cmocka_unit_test(test_targets),   cmocka_unit_test(test_large),
 		cmocka_unit_test(test_memory),
 	};
 

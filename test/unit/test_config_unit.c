@@ -88,8 +88,9 @@ static void test_config_parse_size(void **state)
 static void test_print(void **state)
 {
 	static const char *const lines[] = {
-		"    t1               = 1s\n",   "    c                = 4m\n",     "gather        = 1500us\n",
-		"    timeout     = 0ms\n",       "    retry_after = 90s\n",         "    map_size = 1536m\n",
+		"    t1               = 1s\n",   "    c                = 4m\n",
+		"gather        = 1500us\n",      "    timeout     = 0ms\n",
+		"    retry_after = 90s\n",       "    map_size     = 1536m\n",
 		"    receive_buffer = 100000\n", "    t2               = 4500ms\n",
 	};
 	const char *path = "/tmp/holdfast-unit.conf";
