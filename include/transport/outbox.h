@@ -3,6 +3,7 @@
 #ifndef TRANSPORT_OUTBOX_H
 #define TRANSPORT_OUTBOX_H
 
+#include "transport/conn.h"
 #include "transport/flow.h"
 #include "transport/udp.h"
 
@@ -18,17 +19,18 @@ struct outbox_upper {
 
 struct outbox;
 
-/* Main. `udp` outlives it. 0 or -ENOMEM. */
-int outbox_create(const struct udp *udp, const struct outbox_upper *up, struct outbox **out);
+/* Main. `udp` and `streams` (NULL: UDP only) outlive it. 0 or -ENOMEM. */
+int outbox_create(const struct udp *udp, struct streams *streams, const struct outbox_upper *up, struct outbox **out);
 void outbox_destroy(struct outbox *o); /* what is queued is dropped; NULL does nothing */
 
 /* Worker. Copies the bytes into the queue. Leaves by the socket of to->listener and to->acceptor, from to->local where
- * that is set and the socket is bound to no address of its own. */
-void outbox_send(struct outbox *o, const struct flow *to, struct slice bytes);
+ * that is set and the socket is bound to no address of its own; or over the connection to->conn. 0, or -ENOTCONN: that is gone, and nothing
+ * was queued. */
+int outbox_send(struct outbox *o, const struct flow *to, struct slice bytes);
 
-/* Worker, after the commit. Sends all, in order for each socket, and empties the queue. Returns how many were taken by
+/* Worker, after the commit. Sends all, in order for each socket and connection, and empties the queue. `now`: the batch's time. Returns how many were taken by
  * the kernel. */
-unsigned outbox_flush(struct outbox *o);
+unsigned outbox_flush(struct outbox *o, msec_t now);
 
 unsigned outbox_queued(const struct outbox *o); /* messages */
 

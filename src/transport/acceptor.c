@@ -1,6 +1,7 @@
 #include "transport/acceptor_p.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -11,9 +12,11 @@
 #include "base/counters.h"
 #include "base/log.h"
 #include "transport/packet_p.h"
+#include "transport/stream_p.h"
 
-#define ACCEPTOR_EVENTS  16
+#define ACCEPTOR_EVENTS  64
 #define ACCEPTOR_SWEEP   4 /* up to so many sockets are simply read after a pause, instead of asking epoll */
+#define ACCEPTOR_SWEEPS  8 /* … so often in a row, where there are listening sockets but no connection */
 #define ACCEPTOR_NAP_MIN 10000 /* ns: a shorter pause costs more than it gathers */
 
 /* --- receiving --- */
@@ -124,36 +127,87 @@ static void acceptor_begin(struct acceptor *a)
 	thread_beat(&a->thread, a->begun / 1000000u);
 }
 
-/* Waits for events at most `timeout` ms (-1: for ever) and works on them. Returns how many datagrams there were. */
-static unsigned acceptor_poll(struct acceptor *a, int timeout)
+static void acceptor_wake(struct acceptor *a)
+{
+	eventfd_t n;
+	eventfd_read(a->event, &n);
+	if (a->streams)
+		stream_take_adopted(a);
+}
+
+/* Returns how many datagrams there were. */
+static unsigned acceptor_event(struct acceptor *a, struct source *s, uint32_t events)
+{
+	switch ((enum source_kind)s->kind) {
+	case SOURCE_EVENT: acceptor_wake(a); break;
+	case SOURCE_UDP:
+		if (events & EPOLLERR)
+			icmp_read(a, (struct acceptor_source *)s);
+		/* Also when there is nothing but an error: reading clears what the error queue had no room for. */
+		return acceptor_receive(a, (struct acceptor_source *)s);
+	case SOURCE_LISTEN: stream_accept(a, (struct acceptor_listen *)s); break;
+	case SOURCE_CONN: stream_event(a, (struct conn *)s, events); break;
+	}
+	return 0;
+}
+
+/* How long to wait for events: ms, -1: for ever. Promises a sign of life for then. */
+static int acceptor_patience(struct acceptor *a)
+{
+	msec_t next = wheel_next(&a->wheel), now;
+	if (a->pending)
+		return 0;
+	thread_sleep(&a->thread, next);
+	if (next == UINT64_MAX)
+		return -1;
+	now = clock_mono_ms();
+	if (next <= now)
+		return 0;
+	return next - now > INT_MAX ? INT_MAX : (int)(next - now);
+}
+
+/* Waits for events, if it may, and works on them. Returns how many datagrams there were. */
+static unsigned acceptor_poll(struct acceptor *a, bool wait)
 {
 	struct epoll_event ev[ACCEPTOR_EVENTS];
 	unsigned got = 0;
-	if (timeout)
-		thread_sleep(&a->thread, UINT64_MAX);
-	int n = epoll_wait(a->epoll, ev, ACCEPTOR_EVENTS, timeout);
+	int n = epoll_wait(a->epoll, ev, ACCEPTOR_EVENTS, wait ? acceptor_patience(a) : 0);
 	acceptor_begin(a);
-	for (int i = 0; i < n; i++) {
-		struct acceptor_source *s = ev[i].data.ptr;
-		if (!s)
-			continue; /* the eventfd: `stopping` says the rest */
-		if (ev[i].events & EPOLLERR)
-			icmp_read(a, s);
-		/* Also when there is nothing but an error: reading clears what the error queue had no room for. */
-		got += acceptor_receive(a, s);
-	}
+	a->sweeps = 0;
+	for (int i = 0; i < n; i++)
+		got += acceptor_event(a, ev[i].data.ptr, ev[i].events);
 	return got;
+}
+
+/* True if the UDP sockets can be read without asking epoll first. */
+static bool acceptor_sweeps(struct acceptor *a)
+{
+	if (!a->sources || a->sources > ACCEPTOR_SWEEP || a->own)
+		return false;
+	return !a->listens || a->sweeps++ < ACCEPTOR_SWEEPS;
 }
 
 /* Reads without asking what is ready: under load, most are. */
 static unsigned acceptor_sweep(struct acceptor *a)
 {
 	unsigned got = 0;
-	if (a->sources > ACCEPTOR_SWEEP)
-		return acceptor_poll(a, 0);
+	if (!acceptor_sweeps(a))
+		return acceptor_poll(a, false);
 	acceptor_begin(a);
 	for (unsigned i = 0; i < a->sources; i++)
 		got += acceptor_receive(a, &a->source[i]);
+	return got;
+}
+
+/* What epoll does not tell about connections. Returns how many messages have come over them in this batch. */
+static unsigned acceptor_streams(struct acceptor *a)
+{
+	unsigned got;
+	if (a->pending)
+		stream_read_pending(a);
+	wheel_run(&a->wheel, a->begun / 1000000u);
+	got = a->got;
+	a->got = 0;
 	return got;
 }
 
@@ -184,7 +238,9 @@ static void acceptor_main(void *arg)
 	prctl(PR_SET_TIMERSLACK, 1ul); /* else each pause would be 50 µs longer */
 	packet_use_pool(&a->pool);
 	while (!atomic_load_explicit(&a->stopping, memory_order_acquire)) {
-		unsigned got = more ? acceptor_sweep(a) : acceptor_poll(a, -1);
+		unsigned got = more ? acceptor_sweep(a) : acceptor_poll(a, true);
+		if (a->streams)
+			got += acceptor_streams(a);
 		a->upper.flush(a->upper.ctx);
 		more = acceptor_gather(a, got);
 	}
@@ -193,7 +249,7 @@ static void acceptor_main(void *arg)
 
 /* --- life --- */
 
-static int acceptor_watch(struct acceptor *a, int fd, uint32_t events, void *ptr)
+int acceptor_watch(struct acceptor *a, int fd, uint32_t events, struct source *ptr)
 {
 	struct epoll_event ev = {.events = events, .data.ptr = ptr};
 	return epoll_ctl(a->epoll, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
@@ -210,8 +266,8 @@ static int acceptor_sources_make(struct acceptor *a)
 		if (!sock)
 			continue;
 		struct acceptor_source *s = &a->source[a->sources];
-		*s = (struct acceptor_source){.udp = sock, .bound = u->bound[i]};
-		int rc = acceptor_watch(a, sock->fd, EPOLLIN, s);
+		*s = (struct acceptor_source){.source = {SOURCE_UDP}, .udp = sock, .bound = u->bound[i]};
+		int rc = acceptor_watch(a, sock->fd, EPOLLIN, &s->source);
 		if (rc)
 			return rc;
 		a->sources++;
@@ -241,11 +297,13 @@ int acceptor_create(const struct acceptor_config *c, struct acceptor **out)
 	memset(a, 0, sizeof(*a));
 	a->index = c->index;
 	a->udp = c->udp;
+	a->streams = c->streams;
 	a->upper = c->upper;
 	a->event = a->epoll = -1;
 	a->slot_size = c->max_datagram && c->max_datagram < SIP_MESSAGE_MAX ? c->max_datagram : SIP_MESSAGE_MAX;
 	acceptor_reconfigure(a, c->gather, c->retry_after);
 	thread_beat(&a->thread, clock_mono_ms());
+	wheel_init(&a->wheel, clock_mono_ms());
 	pool_init(&a->pool);
 	rc = inflight_init(&a->inflight);
 	if (rc)
@@ -259,9 +317,12 @@ int acceptor_create(const struct acceptor_config *c, struct acceptor **out)
 		rc = -errno;
 		goto fail;
 	}
-	rc = acceptor_watch(a, a->event, EPOLLIN, NULL);
+	a->wake.kind = SOURCE_EVENT;
+	rc = acceptor_watch(a, a->event, EPOLLIN, &a->wake);
 	if (!rc)
 		rc = acceptor_sources_make(a);
+	if (!rc && a->streams)
+		rc = stream_init(a);
 	if (rc)
 		goto fail;
 	*out = a;
@@ -291,6 +352,7 @@ void acceptor_destroy(struct acceptor *a)
 	if (!a)
 		return;
 	acceptor_stop(a);
+	stream_deinit(a);
 	if (a->epoll >= 0)
 		close(a->epoll);
 	if (a->event >= 0)

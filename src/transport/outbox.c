@@ -10,6 +10,9 @@
 #define OUTBOX_BATCH    64  /* datagrams given to one sendmmsg */
 #define OUTBOX_MESSAGES 128 /* room kept between batches */
 #define OUTBOX_NONE     UINT32_MAX
+#define OUTBOX_SLOTS    256 /* of the hash by which the connections of a batch are found; a power of 2 */
+#define OUTBOX_STREAMS  64  /* room kept between batches */
+#define OUTBOX_IOV      64  /* messages given to one conn_send */
 
 struct outbox_message {
 	const char *p; /* in a chunk */
@@ -31,8 +34,16 @@ struct outbox_queue {
 	uint32_t first, last;
 };
 
+/* What waits for one connection, in order. */
+struct outbox_stream {
+	struct conn *conn; /* a reference */
+	uint32_t first, last;
+	uint32_t chain; /* the next of the same slot, or OUTBOX_NONE */
+};
+
 struct outbox {
 	const struct udp *udp;
+	struct streams *streams;
 	struct outbox_upper upper;
 	struct outbox_chunk
 		*chunk; /* the one being filled; the oldest, which is kept, is the last of the list */
@@ -42,20 +53,27 @@ struct outbox {
 	struct outbox_queue *queue; /* one a socket, [listeners * acceptors] */
 	unsigned *busy;             /* indices of the queues that hold something */
 	unsigned busy_count;
+	struct outbox_stream *stream; /* the connections of this batch */
+	unsigned stream_count, stream_room;
+	uint32_t slot[OUTBOX_SLOTS]; /* into `stream`, by connection */
 	struct mmsghdr header[OUTBOX_BATCH];
 	struct udp_header target[OUTBOX_BATCH];
 	uint32_t index[OUTBOX_BATCH]; /* which message a header stands for */
 };
 
-int outbox_create(const struct udp *udp, const struct outbox_upper *up, struct outbox **out)
+int outbox_create(const struct udp *udp, struct streams *streams, const struct outbox_upper *up, struct outbox **out)
 {
 	unsigned sockets = udp->listeners * udp->acceptors;
 	struct outbox *o = calloc(1, sizeof(*o));
 	if (!o)
 		return -ENOMEM;
 	o->udp = udp;
+	o->streams = streams;
 	o->upper = *up;
 	o->room = OUTBOX_MESSAGES;
+	o->stream_room = OUTBOX_STREAMS;
+	memset(o->slot, 0xff, sizeof(o->slot));
+	o->stream = malloc(o->stream_room * sizeof(*o->stream));
 	o->message = malloc(o->room * sizeof(*o->message));
 	o->chunk = malloc(sizeof(*o->chunk));
 	o->queue = calloc(sockets ? sockets : 1, sizeof(*o->queue));
@@ -64,7 +82,7 @@ int outbox_create(const struct udp *udp, const struct outbox_upper *up, struct o
 		o->chunk->next = NULL;
 		o->chunk->used = 0;
 	}
-	if (!o->message || !o->chunk || !o->queue || !o->busy) {
+	if (!o->message || !o->stream || !o->chunk || !o->queue || !o->busy) {
 		outbox_destroy(o);
 		return -ENOMEM;
 	}
@@ -83,6 +101,9 @@ void outbox_destroy(struct outbox *o)
 		free(o->chunk);
 		o->chunk = next;
 	}
+	for (unsigned i = 0; i < o->stream_count; i++)
+		conn_put(o->stream[i].conn);
+	free(o->stream);
 	free(o->message);
 	free(o->queue);
 	free(o->busy);
@@ -126,35 +147,84 @@ static struct outbox_message *outbox_message_new(struct outbox *o)
 	return &o->message[o->count];
 }
 
-void outbox_send(struct outbox *o, const struct flow *to, struct slice bytes)
+/* A copy of the bytes as message number o->count - 1; false: no room, counted. */
+static bool outbox_add(struct outbox *o, const struct flow *to, struct slice bytes)
 {
-	const struct udp_socket *s =
-		to->proto == FLOW_UDP ? udp_socket(o->udp, to->listener, to->acceptor) : NULL;
-	struct outbox_message *m;
-	struct outbox_queue *q;
-	char *p;
-
-	if (!s || s->family != to->remote.family) {
-		count(CNT_DROP_SEND);
-		o->upper.failed(o->upper.ctx, &to->remote, bytes, s ? -EAFNOSUPPORT : -EPROTONOSUPPORT);
-		return;
-	}
-	m = outbox_message_new(o);
-	p = m ? outbox_room(o, bytes.len) : NULL;
+	struct outbox_message *m = outbox_message_new(o);
+	char *p = m ? outbox_room(o, bytes.len) : NULL;
 	if (!p) {
 		count(CNT_DROP_SEND);
-		return;
+		return false;
 	}
 	memcpy(p, bytes.p, bytes.len);
 	*m = (struct outbox_message){p, (uint32_t)bytes.len, OUTBOX_NONE, to->remote, to->local};
-	q = &o->queue[s - o->udp->socket];
-	if (q->first == OUTBOX_NONE) {
-		o->busy[o->busy_count++] = (unsigned)(s - o->udp->socket);
-		q->first = o->count;
-	} else {
-		o->message[q->last].next = o->count;
+	o->count++;
+	return true;
+}
+
+static void outbox_link(struct outbox *o, uint32_t *first, uint32_t *last)
+{
+	uint32_t i = o->count - 1;
+	if (*first == OUTBOX_NONE)
+		*first = i;
+	else
+		o->message[*last].next = i;
+	*last = i;
+}
+
+/* The queue of a connection in this batch. NULL: no memory. Takes over a reference if it is new. */
+static struct outbox_stream *outbox_stream_get(struct outbox *o, uint64_t id)
+{
+	uint32_t *slot = &o->slot[id & (OUTBOX_SLOTS - 1)];
+	for (uint32_t i = *slot; i != OUTBOX_NONE; i = o->stream[i].chain)
+		if (conn_id(o->stream[i].conn) == id)
+			return &o->stream[i];
+	if (o->stream_count == o->stream_room) {
+		struct outbox_stream *s = realloc(o->stream, 2 * (size_t)o->stream_room * sizeof(*s));
+		if (!s)
+			return NULL;
+		o->stream = s;
+		o->stream_room *= 2;
 	}
-	q->last = o->count++;
+	struct conn *c = streams_get(o->streams, id);
+	if (!c)
+		return NULL;
+	struct outbox_stream *s = &o->stream[o->stream_count];
+	*s = (struct outbox_stream){c, OUTBOX_NONE, OUTBOX_NONE, *slot};
+	*slot = o->stream_count++;
+	return s;
+}
+
+static int outbox_send_stream(struct outbox *o, const struct flow *to, struct slice bytes)
+{
+	struct outbox_stream *s = o->streams && to->conn ? outbox_stream_get(o, to->conn) : NULL;
+	if (!s)
+		return -ENOTCONN;
+	if (outbox_add(o, to, bytes))
+		outbox_link(o, &s->first, &s->last);
+	return 0;
+}
+
+int outbox_send(struct outbox *o, const struct flow *to, struct slice bytes)
+{
+	const struct udp_socket *s;
+	struct outbox_queue *q;
+
+	if (to->proto != FLOW_UDP)
+		return outbox_send_stream(o, to, bytes);
+	s = udp_socket(o->udp, to->listener, to->acceptor);
+	if (!s || s->family != to->remote.family) {
+		count(CNT_DROP_SEND);
+		o->upper.failed(o->upper.ctx, &to->remote, bytes, s ? -EAFNOSUPPORT : -EPROTONOSUPPORT);
+		return 0;
+	}
+	if (!outbox_add(o, to, bytes))
+		return 0;
+	q = &o->queue[s - o->udp->socket];
+	if (q->first == OUTBOX_NONE)
+		o->busy[o->busy_count++] = (unsigned)(s - o->udp->socket);
+	outbox_link(o, &q->first, &q->last);
+	return 0;
 }
 
 /* --- sending --- */
@@ -214,6 +284,28 @@ static unsigned outbox_queue_flush(struct outbox *o, struct outbox_queue *q)
 	return sent;
 }
 
+static unsigned outbox_stream_flush(struct outbox *o, struct outbox_stream *s, msec_t now)
+{
+	struct iovec v[OUTBOX_IOV];
+	enum counter_id row = conn_proto(s->conn) == FLOW_TLS ? CNT_OUT_TLS_INVITE : CNT_OUT_TCP_INVITE;
+	unsigned n = 0, sent = 0;
+	for (uint32_t i = s->first; i != OUTBOX_NONE; i = o->message[i].next) {
+		const struct outbox_message *m = &o->message[i];
+		kind_count(row, kind_of(slice_make(m->p, m->len)));
+		v[n++] = (struct iovec){(void *)(uintptr_t)m->p, m->len};
+		sent++;
+		if (n == OUTBOX_IOV) {
+			conn_send(s->conn, v, n, now);
+			n = 0;
+		}
+	}
+	if (n)
+		conn_send(s->conn, v, n, now);
+	o->slot[conn_id(s->conn) & (OUTBOX_SLOTS - 1)] = OUTBOX_NONE;
+	conn_put(s->conn);
+	return sent;
+}
+
 /* Back to the room of a common batch. */
 static void outbox_reset(struct outbox *o)
 {
@@ -226,6 +318,14 @@ static void outbox_reset(struct outbox *o)
 	o->bytes = 0;
 	o->count = 0;
 	o->busy_count = 0;
+	o->stream_count = 0;
+	if (o->stream_room > OUTBOX_STREAMS) {
+		struct outbox_stream *s = realloc(o->stream, OUTBOX_STREAMS * sizeof(*s));
+		if (s) {
+			o->stream = s;
+			o->stream_room = OUTBOX_STREAMS;
+		}
+	}
 	if (o->room > OUTBOX_MESSAGES) {
 		struct outbox_message *m = realloc(o->message, OUTBOX_MESSAGES * sizeof(*m));
 		if (m) {
@@ -235,13 +335,15 @@ static void outbox_reset(struct outbox *o)
 	}
 }
 
-unsigned outbox_flush(struct outbox *o)
+unsigned outbox_flush(struct outbox *o, msec_t now)
 {
 	unsigned sent = 0;
-	if (!o->count)
+	if (!o->count && !o->stream_count)
 		return 0;
 	for (unsigned i = 0; i < o->busy_count; i++)
 		sent += outbox_queue_flush(o, &o->queue[o->busy[i]]);
+	for (unsigned i = 0; i < o->stream_count; i++)
+		sent += outbox_stream_flush(o, &o->stream[i], now);
 	outbox_reset(o);
 	return sent;
 }

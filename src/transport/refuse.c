@@ -18,25 +18,42 @@ static struct addr refuse_target(const struct sip_msg *m, const struct addr *sou
 	return to;
 }
 
-void refuse_send(struct acceptor *a, const struct acceptor_source *s, const struct sip_msg *m,
-		 const struct flow *f, unsigned status, const char *reason, struct slice extra)
+/* 0 or -errno. */
+static int refuse_datagram(const struct acceptor_source *s, const struct addr *to, const struct flow *f,
+			   struct slice bytes)
+{
+	struct udp_header uh;
+	struct msghdr h;
+
+	if (udp_header_fill(&uh, &h, s->udp, to, &f->local, bytes) < 0)
+		return -EAFNOSUPPORT;
+	for (unsigned tries = 1; sendmsg(s->udp->fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) < 0; tries++)
+		if (udp_send_verdict(errno, tries) != UDP_AGAIN)
+			return -errno;
+	kind_count(CNT_OUT_UDP_INVITE, kind_of(bytes));
+	return 0;
+}
+
+static void refuse_stream(struct conn *c, msec_t now, struct slice bytes)
+{
+	struct iovec v = {(void *)(uintptr_t)bytes.p, bytes.len};
+	kind_count(conn_proto(c) == FLOW_TLS ? CNT_OUT_TLS_INVITE : CNT_OUT_TCP_INVITE, kind_of(bytes));
+	conn_send(c, &v, 1, now);
+}
+
+void refuse_send(struct acceptor *a, const struct origin *o, const struct sip_msg *m, const struct flow *f,
+		 unsigned status, const char *reason, struct slice extra)
 {
 	struct sip_reply r = {.status = status, .reason = reason, .source = &f->remote, .extra = extra};
 	struct addr to = refuse_target(m, &f->remote);
-	struct udp_header uh;
-	struct msghdr h;
 	long n = sip_reply_build(m, &r, a->reply, sizeof(a->reply));
+	struct slice bytes = slice_make(a->reply, n < 0 ? 0 : (size_t)n);
 
-	if (n < 0 || udp_header_fill(&uh, &h, s->udp, &to, &f->local, slice_make(a->reply, (size_t)n)) < 0) {
+	if (n < 0 || (o->udp && refuse_datagram(o->udp, &to, f, bytes) < 0)) {
 		count(CNT_DROP_SEND);
 		return;
 	}
-	for (unsigned tries = 1; sendmsg(s->udp->fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) < 0; tries++) {
-		if (udp_send_verdict(errno, tries) != UDP_AGAIN) {
-			count(CNT_DROP_SEND);
-			return;
-		}
-	}
-	kind_count(CNT_OUT_UDP_INVITE, kind_of(slice_make(a->reply, (size_t)n)));
+	if (o->conn)
+		refuse_stream(o->conn, a->begun / 1000000u, bytes);
 	count_generated(status);
 }

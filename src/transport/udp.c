@@ -7,14 +7,10 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "transport/socket_p.h"
 
-#define UDP_TRIES 3 /* sends of one datagram before it is given up */
-
-static int udp_on(int fd, int level, int name)
-{
-	int one = 1;
-	return setsockopt(fd, level, name, &one, sizeof(one)) < 0 ? -errno : 0;
-}
+#define UDP_TRIES       3  /* sends of one datagram before it is given up for want of room */
+#define UDP_ERROR_TRIES 16 /* … when each try may have reported the error of another datagram */
 
 /* Without CAP_NET_ADMIN the kernel cuts the size down to net.core.rmem_max or wmem_max. Returns what it granted. */
 static int udp_buffer(int fd, int force, int plain, uint32_t bytes)
@@ -27,75 +23,37 @@ static int udp_buffer(int fd, int force, int plain, uint32_t bytes)
 	return got / 2; /* the kernel doubles the number for its own overhead */
 }
 
-static int udp_bind(int fd, const struct addr *a)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = addr_to_sockaddr(a, &ss);
-	return bind(fd, (struct sockaddr *)&ss, len) < 0 ? -errno : 0;
-}
-
-static int udp_new(const struct addr *a)
-{
-	int fd = socket(a->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	if (a->family == AF_INET6) {
-		int rc = udp_on(fd, IPPROTO_IPV6, IPV6_V6ONLY);
-		if (rc) {
-			close(fd);
-			return rc;
-		}
-	}
-	return fd;
-}
-
-/* SO_REUSEPORT would let us share a port with another process of the same user and steal its datagrams: a socket
- * without it tells. */
-static int udp_probe(const struct addr *a)
-{
-	int rc, fd = udp_new(a);
-	if (fd < 0)
-		return fd;
-	rc = udp_bind(fd, a);
-	close(fd);
-	return rc;
-}
-
 static int udp_options(int fd, const struct addr *a)
 {
 	bool v6 = a->family == AF_INET6;
-	int rc = udp_on(fd, SOL_SOCKET, SO_REUSEPORT);
+	int rc = socket_on(fd, SOL_SOCKET, SO_REUSEPORT);
 	if (!rc)
-		rc = udp_on(fd, SOL_SOCKET, SO_TIMESTAMPNS);
+		rc = socket_on(fd, SOL_SOCKET, SO_TIMESTAMPNS);
 	if (!rc)
-		rc = udp_on(fd, SOL_SOCKET, SO_RXQ_OVFL);
+		rc = socket_on(fd, SOL_SOCKET, SO_RXQ_OVFL);
 	if (!rc)
-		rc = v6 ? udp_on(fd, IPPROTO_IPV6, IPV6_RECVERR) : udp_on(fd, IPPROTO_IP, IP_RECVERR);
+		rc = v6 ? socket_on(fd, IPPROTO_IPV6, IPV6_RECVERR) : socket_on(fd, IPPROTO_IP, IP_RECVERR);
 	if (!rc && addr_is_any(a))
-		rc = v6 ? udp_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO) : udp_on(fd, IPPROTO_IP, IP_PKTINFO);
+		rc = v6 ? socket_on(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO) : socket_on(fd, IPPROTO_IP, IP_PKTINFO);
 	return rc;
 }
 
 /* Opens one socket; *bound gets the port where it was 0. */
 static int udp_socket_open(struct udp_socket *s, const struct config_listen *l, struct addr *bound)
 {
-	struct sockaddr_storage ss;
 	struct addr named;
-	socklen_t len = sizeof(ss);
-	int rc, fd = udp_new(bound);
+	int rc, fd = socket_open(bound, SOCK_DGRAM);
 	if (fd < 0)
 		return fd;
 	rc = udp_options(fd, bound);
 	if (!rc)
-		rc = udp_bind(fd, bound);
-	if (!rc && getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
-		rc = -errno;
+		rc = socket_bind(fd, bound);
 	if (!rc)
-		rc = addr_from_sockaddr((struct sockaddr *)&ss, &named);
+		rc = socket_name(fd, &named);
 	if (rc)
 		goto fail;
 	bound->port = named.port;
-	udp_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, l->receive_buffer);
+	int room = udp_buffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, l->receive_buffer);
 	int got = udp_buffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, l->receive_buffer);
 	if (s->acceptor == 0) {
 		bool small = (uint32_t)got < l->receive_buffer;
@@ -103,6 +61,12 @@ static int udp_socket_open(struct udp_socket *s, const struct config_listen *l, 
 			  "listen %s: port %u, receive buffer %d bytes%s", l->name, bound->port, got,
 			  small ? ", less than asked for: raise net.core.rmem_max" : "");
 	}
+	/* What waits for the hardware address of a neighbour that is gone counts against the socket (unres_qlen_bytes for each). */
+	if (s->acceptor == 0 && (uint32_t)room < l->receive_buffer)
+		log_warning("transport",
+			    "listen %s: send buffer %d bytes, less than asked for: some dead hosts of the same network could "
+			    "fill it; raise net.core.wmem_max",
+			    l->name, room);
 	s->fd = fd;
 	s->family = bound->family;
 	s->wildcard = addr_is_any(bound);
@@ -133,31 +97,13 @@ static struct udp *udp_alloc(unsigned listeners, unsigned acceptors)
 	return u;
 }
 
-/* All probes before the first real socket: ours may overlap (a wildcard and an address), another process's may not. */
-static int udp_check(const struct config *c, const char **name)
-{
-	for (unsigned i = 0; i < c->listen_count; i++) {
-		const struct config_listen *l = &c->listen[i];
-		*name = l->name;
-		if (l->proto != FLOW_UDP)
-			continue;
-		for (unsigned j = 0; l->addr.port && j < i; j++)
-			if (c->listen[j].proto == FLOW_UDP && addr_eq(&c->listen[j].addr, &l->addr))
-				return -EADDRINUSE;
-		int rc = udp_probe(&l->addr);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
 int udp_open(const struct config *c, struct udp **out, char *err, size_t errlen)
 {
 	const char *name = "";
 	struct udp *u = NULL;
 	int rc = c->listen_count <= UINT16_MAX && c->acceptors <= UINT8_MAX ? 0 : -E2BIG;
 	if (!rc)
-		rc = udp_check(c, &name);
+		rc = socket_check(c, SOCK_DGRAM, &name);
 	if (rc)
 		goto fail;
 	u = udp_alloc(c->listen_count, c->acceptors);
@@ -243,6 +189,14 @@ enum udp_verdict udp_send_verdict(int error, unsigned tries)
 	case EMSGSIZE:
 	case EINVAL:
 	case EBADF: return UDP_FAILED; /* never an earlier datagram's */
-	default: return tries < UDP_TRIES ? UDP_AGAIN : UDP_FAILED;
+	case ECONNREFUSED:
+	case ENOPROTOOPT:
+	case EPROTO:
+	case EHOSTDOWN:
+	case EOPNOTSUPP:
+	case ENONET:
+		/* Only ICMP says so: it is an earlier datagram's, whoever sent that. Its own error comes by the error queue. */
+		return tries < UDP_ERROR_TRIES ? UDP_AGAIN : UDP_FULL;
+	default: return tries < UDP_ERROR_TRIES ? UDP_AGAIN : UDP_FAILED; /* no route; or likewise */
 	}
 }

@@ -1,26 +1,4 @@
-#include <pthread.h>
-#include <time.h>
-
-#include "test_transport.h"
-#include "transport/acceptor.h"
-
-#define TAKEN_MAX 4096
-
-/* The layer above, which keeps what it is given. */
-struct upper {
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
-	struct packet *taken[TAKEN_MAX];
-	unsigned percent[TAKEN_MAX];
-	unsigned count, flushes, flushed; /* flushed: `count` at the last flush */
-	unsigned failures;
-	struct addr remote;
-	char quoted[ACCEPTOR_QUOTE_MAX];
-	size_t quoted_len;
-	bool refuse;
-	unsigned refused;
-	unsigned refused_percent;
-};
+#include "test_upper.h"
 
 struct fixture {
 	struct test_config t;
@@ -32,63 +10,9 @@ struct fixture {
 	int peer;
 };
 
-static int deliver(void *ctx, struct packet *p, unsigned percent)
-{
-	struct upper *u = ctx;
-	int rc = 0;
-	pthread_mutex_lock(&u->lock);
-	if (u->refuse || u->count == TAKEN_MAX) {
-		u->refused++;
-		u->refused_percent = percent;
-		rc = -ENOBUFS;
-	} else {
-		u->percent[u->count] = percent;
-		u->taken[u->count++] = p;
-	}
-	pthread_mutex_unlock(&u->lock);
-	return rc;
-}
-
-static void send_failed(void *ctx, const struct addr *remote, struct slice quoted)
-{
-	struct upper *u = ctx;
-	pthread_mutex_lock(&u->lock);
-	u->failures++;
-	u->remote = *remote;
-	memcpy(u->quoted, quoted.p, quoted.len);
-	u->quoted_len = quoted.len;
-	pthread_mutex_unlock(&u->lock);
-}
-
-static void flush(void *ctx)
-{
-	struct upper *u = ctx;
-	pthread_mutex_lock(&u->lock);
-	u->flushes++;
-	u->flushed = u->count;
-	pthread_cond_signal(&u->changed);
-	pthread_mutex_unlock(&u->lock);
-}
-
-/* Waits until *number (under the lock, renewed by flush) has reached `want`. */
-static void await(struct upper *u, const unsigned *number, unsigned want)
-{
-	struct timespec limit;
-	clock_gettime(CLOCK_REALTIME, &limit);
-	limit.tv_sec += WAIT_MS / 1000;
-	pthread_mutex_lock(&u->lock);
-	while (*number < want)
-		if (pthread_cond_timedwait(&u->changed, &u->lock, &limit) != 0) {
-			unsigned have = *number;
-			pthread_mutex_unlock(&u->lock);
-			fail_msg("waited for %u, have %u", want, have);
-		}
-	pthread_mutex_unlock(&u->lock);
-}
-
 static struct packet *take(struct fixture *f, unsigned i)
 {
-	await(&f->up, &f->up.flushed, i + 1);
+	upper_await(&f->up, &f->up.flushed, i + 1);
 	return f->up.taken[i];
 }
 
@@ -97,8 +21,7 @@ static void fixture_open(struct fixture *f, const char *ip, const char *peer_ip,
 {
 	char err[200];
 	memset(f, 0, sizeof(*f));
-	pthread_mutex_init(&f->up.lock, NULL);
-	pthread_cond_init(&f->up.changed, NULL);
+	upper_init(&f->up);
 	test_config_init(&f->t, 1, 1, &ip);
 	assert_int_equal(udp_open(&f->t.config, &f->u, err, sizeof(err)), 0);
 	f->at = f->u->bound[0];
@@ -107,7 +30,7 @@ static void fixture_open(struct fixture *f, const char *ip, const char *peer_ip,
 				    .gather = gather,
 				    .retry_after = 7,
 				    .max_datagram = max_datagram,
-				    .upper = {deliver, send_failed, flush, &f->up}};
+				    .upper = {upper_deliver, upper_send_failed, upper_flush, &f->up}};
 	assert_int_equal(acceptor_create(&c, &f->a), 0);
 	assert_int_equal(acceptor_start(f->a), 0);
 }
@@ -115,13 +38,10 @@ static void fixture_open(struct fixture *f, const char *ip, const char *peer_ip,
 static void fixture_close(struct fixture *f)
 {
 	acceptor_stop(f->a);
-	for (unsigned i = 0; i < f->up.count; i++)
-		packet_destroy(f->up.taken[i]);
+	upper_deinit(&f->up);
 	acceptor_destroy(f->a);
 	udp_close(f->u);
 	close(f->peer);
-	pthread_mutex_destroy(&f->up.lock);
-	pthread_cond_destroy(&f->up.changed);
 }
 
 static void send_message(struct fixture *f, const char *start, const char *call_id, const char *to_tag,
@@ -136,11 +56,6 @@ static void send_invite(struct fixture *f, const char *call_id)
 	send_message(f, "INVITE sip:b@example.com SIP/2.0", call_id, "", "1 INVITE");
 }
 
-static void assert_call_id(const struct packet *p, const char *call_id)
-{
-	unit_assert_slice(sip_slice(p->msg, p->msg->call_id), call_id);
-}
-
 static void test_delivered(void **state)
 {
 	struct fixture f;
@@ -150,7 +65,7 @@ static void test_delivered(void **state)
 	fixture_open(&f, "127.0.0.1", "127.0.0.1", 0, 0);
 	send_invite(&f, "one");
 	const struct packet *p = take(&f, 0);
-	assert_call_id(p, "one");
+	upper_assert_call_id(p, "one");
 	assert_true(p->msg->request);
 	assert_int_equal(p->msg->method, SIP_METHOD_INVITE);
 	assert_int_equal(p->flow.proto, FLOW_UDP);
@@ -202,18 +117,18 @@ static void test_copies_absorbed(void **state)
 	for (unsigned i = 0; i < 20; i++)
 		send_invite(&f, "copy");
 	send_invite(&f, "other");
-	assert_call_id(take(&f, 0), "copy");
-	assert_call_id(take(&f, 1), "other");
+	upper_assert_call_id(take(&f, 0), "copy");
+	upper_assert_call_id(take(&f, 1), "other");
 	assert_int_equal(counters_sum(CNT_ABSORBED_INFLIGHT) - absorbed, 19);
 	/* Answered: the next copy is the transaction's to recognise. */
 	inflight_release(&f.up.taken[0]->inflight);
 	send_invite(&f, "copy");
-	assert_call_id(take(&f, 2), "copy");
+	upper_assert_call_id(take(&f, 2), "copy");
 	/* Dropped by whoever held it: likewise. */
 	packet_destroy(f.up.taken[2]);
 	f.up.taken[2] = NULL;
 	send_invite(&f, "copy");
-	assert_call_id(take(&f, 3), "copy");
+	upper_assert_call_id(take(&f, 3), "copy");
 	assert_int_equal(counters_sum(CNT_ABSORBED_INFLIGHT) - absorbed, 19);
 	fixture_close(&f);
 }
@@ -231,7 +146,7 @@ static void test_never_absorbed(void **state)
 	}
 	take(&f, 5);
 	for (unsigned i = 0; i < 6; i++) {
-		assert_call_id(f.up.taken[i], i % 2 ? "ok" : "ack");
+		upper_assert_call_id(f.up.taken[i], i % 2 ? "ok" : "ack");
 		assert_null(f.up.taken[i]->inflight);
 		assert_int_equal(f.up.percent[i], 200);
 	}
@@ -279,7 +194,7 @@ static void test_no_message(void **state)
 	peer_text(f.peer, &f.at, mute);
 	peer_text(f.peer, &f.at, broken);
 	send_invite(&f, "end"); /* of one source, the order stays: what was before it has been looked at */
-	assert_call_id(take(&f, 0), "end");
+	upper_assert_call_id(take(&f, 0), "end");
 	assert_int_equal(counters_sum(CNT_DROP_KEEPALIVE) - keepalive, 5);
 	assert_int_equal(counters_sum(CNT_DROP_GARBAGE) - garbage, 3);
 	assert_int_equal(counters_sum(CNT_DROP_UNANSWERABLE) - unanswerable, 2);
@@ -296,7 +211,7 @@ static void test_leading_line_ends(void **state)
 	fixture_open(&f, "127.0.0.1", "127.0.0.1", 0, 0);
 	test_message(text + 4, sizeof(text) - 4, "INVITE sip:b@example.com SIP/2.0", "crlf", "", "1 INVITE");
 	peer_text(f.peer, &f.at, text);
-	assert_call_id(take(&f, 0), "crlf");
+	upper_assert_call_id(take(&f, 0), "crlf");
 	fixture_close(&f);
 }
 
@@ -312,9 +227,9 @@ static void test_truncated(void **state)
 	memcpy(big, text, strlen(text));
 	peer_send(f.peer, &f.at, big, sizeof(big));
 	peer_send(f.peer, &f.at, big, sizeof(big) - 1);
-	assert_call_id(take(&f, 0), "big");
+	upper_assert_call_id(take(&f, 0), "big");
 	send_invite(&f, "end");
-	assert_call_id(take(&f, 1), "end");
+	upper_assert_call_id(take(&f, 1), "end");
 	assert_int_equal(counters_sum(CNT_DROP_TRUNCATED) - truncated, 1);
 	fixture_close(&f);
 }
@@ -336,7 +251,7 @@ static void test_malformed_answered(void **state)
 	assert_non_null(strstr(text, "rport="));
 	assert_true(addr_eq(&from, &f.at));
 	send_invite(&f, "end");
-	assert_call_id(take(&f, 0), "end");
+	upper_assert_call_id(take(&f, 0), "end");
 	assert_int_equal(counters_sum(CNT_REFUSED_MALFORMED) - refused, 1);
 	assert_int_equal(counters_sum(CNT_OUT_UDP_4XX) - out, 1);
 	fixture_close(&f);
@@ -380,7 +295,7 @@ static void test_overload(void **state)
 	peer_receive(f.peer, text, sizeof(text), NULL);
 	assert_memory_equal(text, "SIP/2.0 503 ", 12);
 	assert_non_null(strstr(text, "\r\nRetry-After: 7\r\n"));
-	await(&f.up, &f.up.refused, 3);
+	upper_await(&f.up, &f.up.refused, 3);
 	acceptor_reconfigure(f.a, 0, 9);
 	/* A copy is not held for one in flight: nobody works on it. */
 	send_invite(&f, "new");
@@ -408,12 +323,12 @@ static void test_icmp(void **state)
 		test_message(text, 1000, "INVITE sip:b@example.com SIP/2.0", "lost", "", "1 INVITE");
 		text[strlen(text)] = 'x';
 		peer_send(udp_socket(f.u, 0, 0)->fd, &gone, text, 1200);
-		await(&f.up, &f.up.failures, 1);
+		upper_await(&f.up, &f.up.failures, 1);
 		assert_true(addr_eq(&f.up.remote, &gone));
 		assert_in_range(f.up.quoted_len, 100, ACCEPTOR_QUOTE_MAX);
 		assert_memory_equal(f.up.quoted, text, f.up.quoted_len);
 		send_invite(&f, "next"); /* the socket goes on */
-		assert_call_id(take(&f, 0), "next");
+		upper_assert_call_id(take(&f, 0), "next");
 		fixture_close(&f);
 	}
 }
@@ -431,12 +346,12 @@ static void test_flood(void **state)
 			snprintf(id, sizeof(id), "flood-%u", i);
 			send_invite(&f, id);
 			if (i >= WINDOW) /* no more than the socket has room for */
-				await(&f.up, &f.up.flushed, i - WINDOW);
+				upper_await(&f.up, &f.up.flushed, i - WINDOW);
 		}
 		take(&f, FLOOD - 1);
 		for (unsigned i = 0; i < FLOOD; i++) {
 			snprintf(id, sizeof(id), "flood-%u", i);
-			assert_call_id(f.up.taken[i], id);
+			upper_assert_call_id(f.up.taken[i], id);
 		}
 		fixture_close(&f); /* also: stops while it gathers */
 	}
@@ -458,7 +373,8 @@ static struct udp *oom_udp;
 static void acceptor_body(void)
 {
 	struct upper up = {0};
-	struct acceptor_config c = {.udp = oom_udp, .upper = {deliver, send_failed, flush, &up}};
+	struct acceptor_config c = {.udp = oom_udp,
+				    .upper = {upper_deliver, upper_send_failed, upper_flush, &up}};
 	struct acceptor *a;
 	if (acceptor_create(&c, &a) < 0)
 		assert_true(alloc_failed());
