@@ -41,6 +41,9 @@ struct txn_user {
 	/* The transport says that the request could not be delivered; also for a server transaction whose response could
 	 * not be sent. */
 	void (*transport_error)(void *owner, struct txn *t);
+	/* The peer has not acknowledged the request for ack_timeout (reliable transports). The transaction goes on: responses
+	 * may still come. */
+	void (*unacked)(void *owner, struct txn *t);
 	/* The last call for t: forget it. Called exactly once for every transaction that has an owner. */
 	void (*gone)(void *owner, struct txn *t);
 };
@@ -49,6 +52,9 @@ struct txn_user {
  * worker's commit. Failure to send is reported later, by txn_client_error. */
 struct txn_lower {
 	void (*send)(void *ctx, const struct flow *to, struct slice bytes);
+	/* True if the peer's kernel has all that was sent over `to` at or before `since` (ms). Reliable flows only. May be NULL: no
+	 * ack_timeout. */
+	bool (*acked)(void *ctx, const struct flow *to, msec_t since);
 	void *ctx;
 };
 
@@ -107,6 +113,7 @@ struct txn_client_args {
 	enum sip_method method; /* INVITE makes an ICT, everything else a NICT; never ACK */
 	struct slice method_name;
 	struct flow flow; /* where to */
+	uint32_t ack_timeout; /* ms; 0: none. Reliable transports: when to look whether the request arrived, unless a response came */
 	void *owner;
 };
 /* Sends the request and starts the timers. 0, -ENOBUFS, -ENOMEM. */
@@ -120,6 +127,9 @@ void txn_client_receive(struct txn *t, const struct sip_msg *response);
 /* Could not be sent, or ICMP says so: the user is told and the transaction ends, unless it has had a final
  * response. */
 void txn_client_error(struct txn *t);
+/* A connection is gone: every client transaction whose request went over it, and that has had no final response, fails as by
+ * txn_client_error. Server transactions keep their flow: their responses find another way when they are sent. */
+void txn_table_conn_lost(struct txn_table *tb, uint64_t conn);
 /* The user gives up on a client transaction without a final response (64*T1 after a CANCEL, 9.1): no more upcalls but
  * `gone`; ends now. */
 void txn_client_abandon(struct txn *t);

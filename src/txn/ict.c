@@ -9,10 +9,12 @@
 static void ict_start(struct txn *t)
 {
 	txn_send_kept(t);
-	if (txn_is_reliable(t))
-		txn_timer_end(t, TXN_EV_TIMER_B, txn_64t1(t));
-	else
+	if (!txn_is_reliable(t))
 		txn_timer_start(t, TXN_EV_TIMER_B, txn_64t1(t), TXN_EV_TIMER_A, t->tm.t1);
+	else if (t->interval)
+		txn_timer_start(t, TXN_EV_TIMER_B, txn_64t1(t), TXN_EV_ACK_TIMEOUT, t->interval);
+	else
+		txn_timer_end(t, TXN_EV_TIMER_B, txn_64t1(t));
 }
 
 static int ict_repeat(struct txn *t, const struct txn_input *in)
@@ -74,6 +76,7 @@ static int ict_ack_again(struct txn *t, const struct txn_input *in)
 /* clang-format off */
 static const struct txn_row ict_rows[TXN_STATE_COUNT][TXN_EV_COUNT] = {
 	ROW(CALLING, TIMER_A, ict_repeat, CALLING),             /* the INVITE again, Timer A doubled */
+	ROW(CALLING, ACK_TIMEOUT, txn_act_ack_timeout, CALLING), /* reliable: the user is told if the peer has not acknowledged it */
 	ROW(CALLING, TIMER_B, txn_act_timeout, TERMINATED),     /* no response in 64*T1 */
 	ROW(CALLING, 1XX, ict_proceed, PROCEEDING),             /* Timers A and B end; Timer C is the proxy's */
 	ROW(CALLING, 2XX, ict_accept, ACCEPTED),                /* request dropped, Timer M set (RFC 6026) */

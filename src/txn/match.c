@@ -26,6 +26,23 @@ static uint64_t hash_host(uint64_t h, struct slice host)
 	return h;
 }
 
+static void key_hash(struct txn_key *k)
+{
+	if (!k->server) {
+		k->hash = hash_slice(k->part[TXN_PART_VIA]);
+		return;
+	}
+	k->hash = hash_slice(k->part[TXN_PART_VIA]);
+	if (!k->legacy) {
+		k->hash = hash_host(k->hash, k->part[TXN_PART_HOST]);
+		return;
+	}
+	/* Without the To tag: an ACK has another one than its INVITE. */
+	k->hash = hash_join(k->hash, hash_slice(k->part[TXN_PART_CALL_ID]));
+	k->hash = hash_join(k->hash, hash_slice(k->part[TXN_PART_URI]));
+	k->hash = hash_join(k->hash, hash_slice(k->part[TXN_PART_FROM]));
+}
+
 static void key_method(struct txn_key *k, uint8_t method, struct slice name)
 {
 	k->method = method;
@@ -45,7 +62,6 @@ void txn_key_server(const struct sip_msg *m, bool as_invite, struct txn_key *k)
 		k->part[TXN_PART_VIA] = branch;
 		k->part[TXN_PART_HOST] = sip_slice(m, m->via.host);
 		k->num = m->via.port;
-		k->hash = hash_host(hash_slice(branch), k->part[TXN_PART_HOST]);
 	} else {
 		k->legacy = true;
 		k->ack = m->method == SIP_METHOD_ACK;
@@ -55,19 +71,22 @@ void txn_key_server(const struct sip_msg *m, bool as_invite, struct txn_key *k)
 		k->part[TXN_PART_FROM] = sip_slice(m, m->from_tag);
 		k->part[TXN_PART_TO] = sip_slice(m, m->to_tag);
 		k->num = m->cseq;
-		/* Without the To tag: an ACK has another one than its INVITE. */
-		k->hash = hash_slice(k->part[TXN_PART_VIA]);
-		k->hash = hash_join(k->hash, hash_slice(k->part[TXN_PART_CALL_ID]));
-		k->hash = hash_join(k->hash, hash_slice(k->part[TXN_PART_URI]));
-		k->hash = hash_join(k->hash, hash_slice(k->part[TXN_PART_FROM]));
 	}
+	key_hash(k);
 	key_method(k, method, sip_slice(m, m->method_name));
 }
 
 void txn_key_client(struct slice branch, enum sip_method method, struct slice method_name, struct txn_key *k)
 {
-	*k = (struct txn_key){.part[TXN_PART_VIA] = branch, .hash = hash_slice(branch)};
+	*k = (struct txn_key){.part[TXN_PART_VIA] = branch};
+	key_hash(k);
 	key_method(k, (uint8_t)method, method_name);
+}
+
+void txn_key_rehash(struct txn_key *k, uint8_t method)
+{
+	key_hash(k);
+	key_method(k, method, k->part[TXN_PART_METHOD]);
 }
 
 bool txn_key_matches(const struct txn_key *k, const struct txn *t)

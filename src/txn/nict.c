@@ -6,10 +6,12 @@
 static void nict_start(struct txn *t)
 {
 	txn_send_kept(t);
-	if (txn_is_reliable(t))
-		txn_timer_end(t, TXN_EV_TIMER_F, txn_64t1(t));
-	else
+	if (!txn_is_reliable(t))
 		txn_timer_start(t, TXN_EV_TIMER_F, txn_64t1(t), TXN_EV_TIMER_E, t->tm.t1);
+	else if (t->interval)
+		txn_timer_start(t, TXN_EV_TIMER_F, txn_64t1(t), TXN_EV_ACK_TIMEOUT, t->interval);
+	else
+		txn_timer_end(t, TXN_EV_TIMER_F, txn_64t1(t));
 }
 
 static void nict_send_again(struct txn *t, uint32_t interval)
@@ -45,6 +47,7 @@ static int nict_complete(struct txn *t, const struct txn_input *in)
 /* clang-format off */
 static const struct txn_row nict_rows[TXN_STATE_COUNT][TXN_EV_COUNT] = {
 	ROW(TRYING, TIMER_E, nict_repeat, TRYING),                /* the request again, Timer E doubled up to T2 */
+	ROW(TRYING, ACK_TIMEOUT, txn_act_ack_timeout, TRYING),    /* reliable: the user is told if the peer has not acknowledged it */
 	ROW(TRYING, TIMER_F, txn_act_timeout, TERMINATED),        /* no response in 64*T1 */
 	ROW(TRYING, 1XX, txn_act_pass_1xx, PROCEEDING),           /* Timers E and F go on */
 	ROW(TRYING, 2XX, nict_complete, COMPLETED),               /* request dropped, Timer K set */
@@ -52,6 +55,7 @@ static const struct txn_row nict_rows[TXN_STATE_COUNT][TXN_EV_COUNT] = {
 	ROW(TRYING, ERROR, txn_act_error, TERMINATED),            /* not delivered */
 	ROW(TRYING, ABANDON, txn_act_ignore, TERMINATED),         /* the user gave up */
 	ROW(PROCEEDING, TIMER_E, nict_repeat_slowly, PROCEEDING), /* the request again, Timer E at T2 */
+	ROW(PROCEEDING, ACK_TIMEOUT, txn_act_answered, PROCEEDING), /* it arrived: there was a response */
 	ROW(PROCEEDING, TIMER_F, txn_act_timeout, TERMINATED),    /* no final response in 64*T1 */
 	ROW(PROCEEDING, 1XX, txn_act_pass_1xx, PROCEEDING),       /* passed on, but a second 100 */
 	ROW(PROCEEDING, 2XX, nict_complete, COMPLETED),           /* request dropped, Timer K set */

@@ -1,5 +1,5 @@
-/* The timer of a transaction. No state runs more than a deadline (B, D, F, H to M) and a retransmission timer (A, E, G) at
- * a time, so one wheel timer serves both: it stands at the earlier of the two. */
+/* The timer of a transaction. No state runs more than a deadline (B, D, F, H to M) and a retransmission timer (A, E, G; over
+ * a reliable transport ack_timeout has its place) at a time, so one wheel timer serves both: it stands at the earlier of the two. */
 #include "txn_p.h"
 
 static struct txn *txn_of(struct timer *tm)
@@ -39,6 +39,11 @@ void txn_timer_again(struct txn *t, uint32_t interval)
 		next = now + interval;
 	t->interval = interval;
 	timer_set(t->tb->wheel, &t->timer, next < t->deadline ? next : t->deadline);
+}
+
+void txn_timer_no_more(struct txn *t)
+{
+	timer_set(t->tb->wheel, &t->timer, t->deadline);
 }
 
 void txn_timer_none(struct txn *t)

@@ -48,6 +48,7 @@ int txn_table_create(const struct txn_timers *timers, const struct txn_user *use
 	tb->wheel = wheel;
 	tb->now = now;
 	tb->hits = NULL;
+	memset(tb->conn, 0, sizeof(tb->conn));
 	if (txn_table_init(tb)) {
 		free(tb);
 		return -ENOMEM;
@@ -59,7 +60,8 @@ int txn_table_create(const struct txn_timers *timers, const struct txn_user *use
 static void txn_free(struct txn *t)
 {
 	free(t->kept);
-	free(t);
+	/* The block begins with the link. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+	free(t->linked ? (void *)((struct txn_link *)(void *)t - 1) : t);
 }
 
 void txn_table_destroy(struct txn_table *tb)
@@ -113,6 +115,8 @@ static void txn_move(struct txn *t, enum txn_state next)
 
 	count_sub(gauges[t->kind][t->state], 1);
 	t->state = (uint8_t)next;
+	if (t->linked && next != TXN_PROCEEDING)
+		txn_conn_remove(t); /* with a final response the connection's end means nothing */
 	if (next != TXN_TERMINATED) {
 		count(gauges[t->kind][next]);
 		return;
@@ -252,6 +256,25 @@ int txn_act_error(struct txn *t, const struct txn_input *in)
 	return 0;
 }
 
+int txn_act_ack_timeout(struct txn *t, const struct txn_input *in)
+{
+	const struct txn_lower *lower = &t->tb->lower;
+	msec_t sent = t->timer.when - t->interval;
+
+	(void)in;
+	txn_timer_no_more(t); /* once acknowledged it stays so, and once reported the user knows */
+	if (t->owner && lower->acked && !lower->acked(lower->ctx, &t->flow, sent))
+		t->tb->user->unacked(t->owner, t);
+	return 0;
+}
+
+int txn_act_answered(struct txn *t, const struct txn_input *in)
+{
+	(void)in;
+	txn_timer_no_more(t);
+	return 0;
+}
+
 int txn_act_absorb(struct txn *t, const struct txn_input *in)
 {
 	(void)t, (void)in;
@@ -268,9 +291,25 @@ int txn_act_repeat_response(struct txn *t, const struct txn_input *in)
 
 /* --- creation --- */
 
+/* With a struct txn_link in front for a client on a connection: the others, by far the most, do without. */
+static struct txn *txn_alloc(size_t size, bool linked)
+{
+	struct txn_link *l;
+
+	_Static_assert(sizeof(struct txn_link) % _Alignof(struct txn) == 0, "what follows a link is aligned");
+	if (!linked)
+		return malloc(size);
+	l = malloc(sizeof(*l) + size);
+	if (!l)
+		return NULL;
+	*l = (struct txn_link){0};
+	return (struct txn *)(void *)(l + 1);
+}
+
 static int txn_create(struct txn_table *tb, const struct txn_key *k, enum txn_kind kind, const struct flow *f,
 		      void *owner, struct txn **out)
 {
+	bool linked = (kind == TXN_ICT || kind == TXN_NICT) && f->conn;
 	struct txn *t;
 
 	if (tb->count >= tb->max || !txn_key_fits(k) ||
@@ -278,7 +317,7 @@ static int txn_create(struct txn_table *tb, const struct txn_key *k, enum txn_ki
 		count(CNT_TXN_REFUSED);
 		return -ENOBUFS;
 	}
-	t = malloc(sizeof(*t) + txn_key_size(k));
+	t = txn_alloc(sizeof(*t) + txn_key_size(k), linked);
 	if (!t)
 		return -ENOMEM;
 	*t = (struct txn){
@@ -286,6 +325,7 @@ static int txn_create(struct txn_table *tb, const struct txn_key *k, enum txn_ki
 		.state = (uint8_t)machines[kind]->initial,
 		.tb = tb,
 		.owner = owner,
+		.linked = linked,
 		.deadline = UINT64_MAX,
 		.tm = tb->tm,
 		.flow = *f,
@@ -302,6 +342,31 @@ static void txn_begin(struct txn *t)
 	count(gauges[t->kind][t->state]);
 	if (machines[t->kind]->start)
 		machines[t->kind]->start(t);
+}
+
+int txn_remake(struct txn_table *tb, const struct txn_key *k, enum txn_kind kind, enum txn_state state,
+	       const struct flow *f, void *owner, struct txn **out)
+{
+	int rc = txn_create(tb, k, kind, f, owner, out);
+
+	if (!rc)
+		(*out)->state = (uint8_t)state;
+	return rc;
+}
+
+void txn_unmake(struct txn *t)
+{
+	txn_free(t);
+}
+
+void txn_resurrect(struct txn *t)
+{
+	bool waiting = t->state == TXN_CALLING || t->state == TXN_TRYING || t->state == TXN_PROCEEDING;
+
+	if (t->linked && waiting)
+		txn_conn_add(t);
+	txn_table_insert(t->tb, t);
+	count(gauges[t->kind][t->state]);
 }
 
 int txn_server_create(struct txn_table *tb, const struct sip_msg *m, const struct flow *source, void *owner,
@@ -335,6 +400,8 @@ int txn_client_create(struct txn_table *tb, const struct txn_client_args *a, str
 		txn_free(t);
 		return -ENOMEM;
 	}
+	t->interval = a->ack_timeout;
+	txn_conn_add(t);
 	txn_begin(t);
 	*out = t;
 	return 0;

@@ -25,6 +25,7 @@ enum txn_event {
 	TXN_EV_TIMER_K,
 	TXN_EV_TIMER_L,
 	TXN_EV_TIMER_M,
+	TXN_EV_ACK_TIMEOUT, /* client: when to look whether the request has arrived */
 	TXN_EV_ERROR,   /* the transport could not deliver */
 	TXN_EV_ABANDON, /* the user gives up */
 	TXN_EV_COUNT
@@ -79,6 +80,10 @@ struct txn_key {
 
 /* One for each live transaction, a quarter of a million at 4,000 calls/s: what a look-up reads stands first, and
  * what a state has no more use for is dropped on entering it. */
+struct txn_link {
+	struct txn *next, **prev; /* of those on connections with the same bucket; prev NULL: not in the index */
+};
+
 struct txn {
 	struct txn *chain; /* the next in the bucket, then in the list of the dead */
 	uint64_t hash;
@@ -91,6 +96,7 @@ struct txn {
 	bool running : 1;             /* an action of this transaction is on the stack */
 	bool due : 1;                 /* the deadline is now: run end_ev once the action is over */
 	bool got_100 : 1;             /* client */
+	bool linked : 1;              /* client on a connection: a struct txn_link stands in front of this one */
 	uint16_t part_len[TXN_PARTS]; /* bytes, of the texts in key[] */
 	uint32_t num;                 /* as in struct txn_key */
 	struct txn_table *tb;
@@ -99,7 +105,7 @@ struct txn {
 	struct timer timer;
 	msec_t deadline; /* ms; UINT64_MAX: none. NIST without an answer: from when a 100 may go (RFC 4320) */
 	struct txn_timers tm;
-	uint32_t interval; /* ms, of the last retransmission timer */
+	uint32_t interval; /* ms, of the last retransmission timer; client on a reliable flow: ack_timeout */
 	uint32_t kept_len; /* bytes */
 	uint16_t tag_len;  /* legacy IST: the To tag in `kept` */
 	uint32_t tag_off;
@@ -107,6 +113,8 @@ struct txn {
 	struct flow flow;
 	char key[];
 };
+
+#define TXN_CONN_BUCKETS 4096
 
 typedef uint32_t txn_hits[TXN_KIND_COUNT][TXN_STATE_COUNT][TXN_EV_COUNT];
 
@@ -125,6 +133,7 @@ struct txn_table {
 	struct wheel *wheel;
 	const msec_t *now;
 	txn_hits *hits; /* tests: how often each row ran; NULL else */
+	struct txn *conn[TXN_CONN_BUCKETS]; /* client transactions without a final response, by their connection */
 	struct sip_msg_room room;
 	char scratch[SIP_MESSAGE_MAX];
 };
@@ -147,8 +156,17 @@ int txn_act_pass(struct txn *t, const struct txn_input *in);   /* the response g
 int txn_act_pass_1xx(struct txn *t, const struct txn_input *in);
 int txn_act_timeout(struct txn *t, const struct txn_input *in); /* Timer B, F */
 int txn_act_error(struct txn *t, const struct txn_input *in);
+int txn_act_ack_timeout(struct txn *t, const struct txn_input *in); /* the user hears of a request that has not arrived */
+int txn_act_answered(struct txn *t, const struct txn_input *in);    /* it did: there was a response */
 int txn_act_repeat_response(struct txn *t, const struct txn_input *in); /* for a request that came again */
 int txn_act_absorb(struct txn *t, const struct txn_input *in);
+
+/* For snapshot.c: a transaction in the middle of its life, and in the table and on the gauges by txn_resurrect. */
+int txn_remake(struct txn_table *tb, const struct txn_key *k, enum txn_kind kind, enum txn_state state,
+	       const struct flow *f, void *owner, struct txn **out);
+void txn_unmake(struct txn *t); /* before txn_resurrect */
+void txn_resurrect(struct txn *t);
+void txn_key_rehash(struct txn_key *k, uint8_t method); /* match.c: of a key whose texts were stored */
 
 /* timer.c: the deadline after `ms`; 0: as soon as the action is over. */
 void txn_timer_end(struct txn *t, enum txn_event ev, uint32_t ms);
@@ -156,6 +174,7 @@ void txn_timer_end(struct txn *t, enum txn_event ev, uint32_t ms);
 void txn_timer_start(struct txn *t, enum txn_event end, uint32_t end_ms, enum txn_event again,
 		     uint32_t again_ms);
 void txn_timer_again(struct txn *t, uint32_t interval); /* the next retransmission, from inside the last */
+void txn_timer_no_more(struct txn *t); /* no retransmissions from now on: the deadline alone */
 void txn_timer_none(struct txn *t);
 void txn_timer_fired(struct timer *tm, msec_t now);
 
@@ -166,6 +185,10 @@ bool txn_key_matches(const struct txn_key *k, const struct txn *t);
 bool txn_key_fits(const struct txn_key *k);   /* every text short enough to be stored */
 size_t txn_key_size(const struct txn_key *k); /* bytes behind struct txn */
 void txn_key_store(const struct txn_key *k, struct txn *t);
+
+/* conn.c: which client transactions wait for something on a connection. Nothing for one that is not linked. */
+void txn_conn_add(struct txn *t);
+void txn_conn_remove(struct txn *t);
 
 /* table.c */
 int txn_table_init(struct txn_table *tb);

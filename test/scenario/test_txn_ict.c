@@ -301,6 +301,77 @@ static void test_user_inside_upcalls(void **state)
 	assert_int_equal(fake.gone, 5);
 }
 
+/* Over TCP the peer's kernel says whether the request has arrived. */
+static void test_ack_timeout(void **state)
+{
+	(void)state;
+	fake.ack_timeout = 2000;
+	struct txn *t = invite(FLOW_TCP);
+
+	fake_advance(1990);
+	fake_expect("");
+	fake_advance(20);
+	fake_expect("2000unacked"); /* once; the transaction goes on */
+	assert_true(fake.acked_since == fake.mark);
+	fake_advance(29000);
+	fake_expect("");
+	assert_int_equal(fake.asked, 1);
+	fake_receive(t, reply(180));
+	fake_advance(60000);
+	fake_expect("31010:180");
+	txn_client_error(t);
+	fake_mark();
+	fake.acked = true; /* it was */
+	fake.asked = 0;
+	invite(FLOW_TCP);
+	fake_advance(33000);
+	fake_expect("32000timeout 32000gone");
+	assert_int_equal(fake.asked, 1);
+	/* a response says it as well */
+	fake_mark();
+	fake.acked = false;
+	fake.asked = 0;
+	t = invite(FLOW_TCP);
+	fake_advance(1000);
+	fake_receive(t, reply(100));
+	fake_advance(60000);
+	fake_expect("1000:100");
+	txn_client_abandon(t);
+	fake_expect("61000gone");
+	/* beyond Timer B it is of no use; without an owner nobody wants to know; over UDP it means nothing */
+	fake_mark();
+	fake.ack_timeout = 40000;
+	invite(FLOW_TCP);
+	fake_advance(60000);
+	fake_expect("32000timeout 32000gone");
+	fake_mark();
+	fake.ack_timeout = 2000;
+	txn_set_owner(invite(FLOW_TCP), NULL);
+	fake_advance(33000);
+	fake_mark();
+	txn_client_abandon(invite(FLOW_UDP));
+	fake_advance(5000);
+	fake_expect("0gone");
+	assert_int_equal(fake.asked, 0);
+}
+
+static void abandon_hook(struct txn *t, const char *what, unsigned status)
+{
+	(void)status;
+	if (strcmp(what, "unacked") == 0)
+		txn_client_abandon(t);
+}
+
+static void test_abandoned_when_unacked(void **state)
+{
+	(void)state;
+	fake.ack_timeout = 2000;
+	fake.hook = abandon_hook;
+	invite(FLOW_TCP);
+	fake_advance(60000);
+	fake_expect("2000unacked 2000gone");
+}
+
 static void test_every_row(void **state)
 {
 	(void)state;
@@ -324,6 +395,8 @@ int main(void)
 		FAKE_TEST(test_no_owner_no_upcalls),
 		FAKE_TEST(test_stalled_worker_sends_no_burst),
 		FAKE_TEST(test_user_inside_upcalls),
+		FAKE_TEST(test_ack_timeout),
+		FAKE_TEST(test_abandoned_when_unacked),
 		cmocka_unit_test(test_every_row),
 	};
 	return cmocka_run_group_tests_name("txn_ict", tests, NULL, NULL);

@@ -53,7 +53,7 @@ static int teardown(void **state)
 static void test_table_create(void **state)
 {
 	(void)state;
-	struct txn_lower lower = {fake_send, &fake};
+	struct txn_lower lower = {fake_send, fake_acked, &fake};
 	struct txn_table *tb = NULL;
 
 	for (int n = 0; n < 2; n++) {

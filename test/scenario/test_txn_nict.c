@@ -164,6 +164,29 @@ static void test_user_inside_upcalls(void **state)
 	assert_int_equal(txn_table_count(fake.tb), 0);
 }
 
+static void test_ack_timeout(void **state)
+{
+	(void)state;
+	fake.ack_timeout = 2000;
+	struct txn *t = bye(FLOW_TCP);
+
+	fake_advance(33000);
+	fake_expect("2000unacked 32000timeout 32000gone");
+	assert_int_equal(fake.asked, 1);
+	fake_mark();
+	t = bye(FLOW_TCP);
+	fake_advance(1000);
+	fake_receive(t, reply(100)); /* it arrived, and Timer F goes on */
+	fake_advance(33000);
+	fake_expect("1000:100 32000timeout 32000gone");
+	assert_int_equal(fake.asked, 1);
+	fake_mark();
+	t = bye(FLOW_TCP);
+	fake_advance(2010);
+	fake_receive(t, reply(200));
+	fake_expect("2000unacked 2010:200 2010gone");
+}
+
 static void test_every_row(void **state)
 {
 	(void)state;
@@ -180,6 +203,7 @@ int main(void)
 		FAKE_TEST(test_final_over_reliable_ends_at_once),
 		FAKE_TEST(test_error_and_abandon),
 		FAKE_TEST(test_user_inside_upcalls),
+		FAKE_TEST(test_ack_timeout),
 		cmocka_unit_test(test_every_row),
 	};
 	return cmocka_run_group_tests_name("txn_nict", tests, NULL, NULL);

@@ -231,6 +231,7 @@ static void walk_create(unsigned i)
 					    .method = m->method,
 					    .method_name = sip_slice(m, m->method_name),
 					    .flow = f,
+					    .ack_timeout = 500,
 					    .owner = &walker_owner[i]};
 		assert_int_equal(txn_client_create(fake.tb, &a, &walker[i]), 0);
 	}
@@ -250,7 +251,9 @@ static void walk_step(unsigned depth)
 	}
 	bool server = txn_kind(t) == TXN_IST || txn_kind(t) == TXN_NIST;
 	const char *method = server || txn_kind(t) == TXN_ICT ? "INVITE" : "BYE";
-	if (what == 0 && server)
+	if (pick(50) == 0)
+		txn_table_conn_lost(fake.tb, 7);
+	else if (what == 0 && server)
 		txn_server_error(t);
 	else if (what == 0)
 		txn_client_error(t);

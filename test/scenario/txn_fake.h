@@ -1,6 +1,6 @@
 /* One transaction table under a fake clock and transport. What happens is written down as text, one word an event,
  * with the milliseconds since fake_mark: "500>INVITE" and "0>486" were sent, "0:180" went up as a response, and
- * "timeout", "error" and "gone" did. fake_expect compares and forgets; a timer may be late by one tick of the wheel. */
+ * "timeout", "error", "unacked" and "gone" did. fake_expect compares and forgets; a timer may be late by one tick of the wheel. */
 #ifndef TEST_SCENARIO_TXN_FAKE_H
 #define TEST_SCENARIO_TXN_FAKE_H
 
@@ -28,6 +28,11 @@ struct fake {
 	size_t last_len;
 	struct flow last_to;
 	unsigned gone;
+	bool acked;         /* what the transport says */
+	msec_t acked_since; /* … and was asked */
+	unsigned asked;
+	uint32_t ack_timeout;                                           /* of the client transactions made */
+	uint64_t conn;                                                  /* of flows that are not UDP; 0: 7 */
 	const struct txn *owned;                                        /* what the last upcall was about */
 	void (*hook)(struct txn *t, const char *what, unsigned status); /* runs inside each upcall */
 	struct sip_msg_room room[4];
@@ -96,6 +101,21 @@ static void fake_error(void *owner, struct txn *t)
 	fake_up(owner, t, "error", 0);
 }
 
+static void fake_unacked(void *owner, struct txn *t)
+{
+	fake_log("unacked");
+	fake_up(owner, t, "unacked", 0);
+}
+
+static bool fake_acked(void *ctx, const struct flow *to, msec_t since)
+{
+	assert_ptr_equal(ctx, &fake);
+	assert_true(to->conn != 0);
+	fake.acked_since = since;
+	fake.asked++;
+	return fake.acked;
+}
+
 static void fake_gone(void *owner, struct txn *t)
 {
 	fake_log("gone");
@@ -105,12 +125,12 @@ static void fake_gone(void *owner, struct txn *t)
 	fake_up(owner, t, "gone", 0);
 }
 
-static const struct txn_user fake_user = {fake_response, fake_timeout, fake_error, fake_gone};
+static const struct txn_user fake_user = {fake_response, fake_timeout, fake_error, fake_unacked, fake_gone};
 static const struct txn_timers fake_timers = {500, 4000, 5000};
 
 static void fake_create(unsigned max)
 {
-	struct txn_lower lower = {fake_send, &fake};
+	struct txn_lower lower = {fake_send, fake_acked, &fake};
 
 	memset(&fake, 0, sizeof(fake));
 	fake.now = fake.mark = 1000003; /* on no tick */
@@ -199,7 +219,7 @@ static void fake_expect_at(const char *want, const char *file, int line)
 
 static inline struct flow fake_flow(enum flow_proto proto)
 {
-	struct flow f = {.proto = (uint8_t)proto, .conn = proto == FLOW_UDP ? 0 : 7};
+	struct flow f = {.proto = (uint8_t)proto, .conn = proto == FLOW_UDP ? 0 : fake.conn ? fake.conn : 7};
 
 	addr_parse(slice_str("192.0.2.10:5060"), &f.remote);
 	return f;
@@ -287,6 +307,7 @@ static inline struct txn *fake_client(const struct sip_msg *m, enum flow_proto p
 		.method = m->method,
 		.method_name = sip_slice(m, m->method_name),
 		.flow = fake_flow(proto),
+		.ack_timeout = fake.ack_timeout,
 		.owner = &fake_owner,
 	};
 	struct txn *t;
