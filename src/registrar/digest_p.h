@@ -1,0 +1,43 @@
+/* The tables behind digest.c. Every function here may be called by any thread: a slot is one atomic word. */
+#ifndef REGISTRAR_DIGEST_P_H
+#define REGISTRAR_DIGEST_P_H
+
+#include <stdatomic.h>
+
+#include "registrar/digest.h"
+
+#define TABLE_WAYS 4 /* slots of a set */
+
+/* Which counts of which nonces were used. */
+#define REPLAY_SETS \
+	65536 /* 2 MB; as many nonces as a quarter of a million phones use up in DIGEST_NONCE_LIFE */
+struct replay {
+	_Atomic uint64_t *slot; /* atomic: [REPLAY_SETS * TABLE_WAYS] */
+};
+int replay_init(struct replay *r); /* 0, -ENOMEM */
+void replay_deinit(struct replay *r);
+/* Uses up `nc` and all below it. False: it was used already, or there is no room to remember it (a new nonce finds some). Never forgets one
+ * that is still good. `now`: ms. */
+bool replay_use(struct replay *r, struct slice nonce, uint32_t nc, uint64_t now);
+
+/* Who failed lately: a source and user together, and a source alone after many. */
+#define FAILURES_SETS 8192
+struct failures {
+	_Atomic uint64_t *slot; /* atomic: [FAILURES_SETS * TABLE_WAYS] */
+};
+int failures_init(struct failures *f); /* 0, -ENOMEM */
+void failures_deinit(struct failures *f);
+/* ms that are still to be waited before the next attempt counts; 0: none. */
+uint32_t failures_due(struct failures *f, const struct addr *source, struct slice user, uint64_t now);
+/* Another failure; returns the ms until the next attempt counts. */
+uint32_t failures_note(struct failures *f, const struct addr *source, struct slice user, uint64_t now);
+void failures_forget(struct failures *f, const struct addr *source, struct slice user);
+
+struct digest {
+	unsigned char key[32]; /* const */
+	uint64_t since;        /* const: ms of the wall clock: nonces from before are stale */
+	struct replay replay;
+	struct failures failures;
+};
+
+#endif

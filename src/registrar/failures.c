@@ -1,0 +1,139 @@
+/* Who failed to authenticate lately, so that passwords cannot be tried out at leisure. A slot: 24 bits of the key's hash, 8 of the number
+ * of failures, 32 of the time of the last one in units of 16 ms. When a set is full, the oldest gives way. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "digest_p.h"
+
+#define FAILURES_UNIT   16u     /* ms */
+#define FAILURES_FORGET 600000u /* ms without a failure after which all is forgotten */
+#define FAILURES_FIRST  500u    /* ms: the first delay; it doubles */
+#define FAILURES_MOST   16000u  /* ms: the longest */
+#define FAILURES_MAX    255u
+#define FREE_USER       2u  /* failures without a delay: of a user at a source */
+#define FREE_SOURCE     50u /* of a source: a NAT may have many users behind it */
+
+int failures_init(struct failures *f)
+{
+	f->slot = calloc((size_t)FAILURES_SETS * TABLE_WAYS, sizeof(*f->slot));
+	return f->slot ? 0 : -ENOMEM;
+}
+
+void failures_deinit(struct failures *f)
+{
+	free((void *)f->slot);
+	f->slot = NULL;
+}
+
+struct failure_key {
+	_Atomic uint64_t *set;
+	uint32_t tag;
+	unsigned free; /* failures */
+};
+
+static void key_make(struct failures *f, const struct addr *source, struct slice user, struct failure_key *k)
+{
+	/* An IPv6 host has a whole /64 to call from. */
+	uint64_t h = hash_bytes(source->ip, source->family == AF_INET6 ? 8 : 4, hash_seed ^ 2);
+	k->free = user.len ? FREE_USER : FREE_SOURCE;
+	if (user.len)
+		h = hash_bytes(user.p, user.len, h);
+	k->set = &f->slot[(h & (FAILURES_SETS - 1)) * TABLE_WAYS];
+	k->tag = (uint32_t)(h >> 40) | 1;
+}
+
+static uint32_t slot_tag(uint64_t v)
+{
+	return (uint32_t)(v >> 40);
+}
+
+static unsigned slot_count(uint64_t v)
+{
+	return (unsigned)(v >> 32) & FAILURES_MAX;
+}
+
+/* ms since the slot's time. */
+static uint64_t slot_age(uint64_t v, uint64_t now)
+{
+	return (uint64_t)(uint32_t)((uint32_t)(now / FAILURES_UNIT) - (uint32_t)v) * FAILURES_UNIT;
+}
+
+static uint32_t delay_of(unsigned count, unsigned free)
+{
+	unsigned step = count - free - 1;
+	if (count <= free)
+		return 0;
+	return step > 5 ? FAILURES_MOST : FAILURES_FIRST << step;
+}
+
+static _Atomic uint64_t *find(const struct failure_key *k, uint64_t now, uint64_t *v)
+{
+	for (unsigned i = 0; i < TABLE_WAYS; i++) {
+		*v = atomic_load(&k->set[i]);
+		if (*v && slot_tag(*v) == k->tag && slot_age(*v, now) < FAILURES_FORGET)
+			return &k->set[i];
+	}
+	return NULL;
+}
+
+static uint32_t key_due(const struct failure_key *k, uint64_t now)
+{
+	uint64_t v;
+	if (!find(k, now, &v))
+		return 0;
+	uint64_t delay = delay_of(slot_count(v), k->free), age = slot_age(v, now);
+	return age >= delay ? 0 : (uint32_t)(delay - age);
+}
+
+static uint32_t key_note(const struct failure_key *k, uint64_t now)
+{
+	uint64_t v, fresh;
+	_Atomic uint64_t *s;
+	unsigned n;
+
+	do {
+		n = 1;
+		s = find(k, now, &v);
+		if (s) {
+			n = slot_count(v) < FAILURES_MAX ? slot_count(v) + 1 : FAILURES_MAX;
+		} else {
+			s = &k->set[0];
+			for (unsigned i = 1; i < TABLE_WAYS; i++)
+				if (slot_age(atomic_load(&k->set[i]), now) > slot_age(atomic_load(s), now))
+					s = &k->set[i];
+			v = atomic_load(s);
+		}
+		fresh = (uint64_t)k->tag << 40 | (uint64_t)n << 32 | (uint32_t)(now / FAILURES_UNIT);
+	} while (!atomic_compare_exchange_strong(s, &v, fresh));
+	return delay_of(n, k->free);
+}
+
+uint32_t failures_due(struct failures *f, const struct addr *source, struct slice user, uint64_t now)
+{
+	struct failure_key one, all;
+	key_make(f, source, user, &one);
+	key_make(f, source, SLICE_NONE, &all);
+	uint32_t a = key_due(&one, now), b = key_due(&all, now);
+	return a > b ? a : b;
+}
+
+uint32_t failures_note(struct failures *f, const struct addr *source, struct slice user, uint64_t now)
+{
+	struct failure_key one, all;
+	key_make(f, source, user, &one);
+	key_make(f, source, SLICE_NONE, &all);
+	uint32_t a = key_note(&one, now), b = key_note(&all, now);
+	return a > b ? a : b;
+}
+
+void failures_forget(struct failures *f, const struct addr *source, struct slice user)
+{
+	struct failure_key k;
+	key_make(f, source, user, &k);
+	for (unsigned i = 0; i < TABLE_WAYS; i++) {
+		uint64_t v = atomic_load(&k.set[i]);
+		if (v && slot_tag(v) == k.tag)
+			atomic_compare_exchange_strong(&k.set[i], &v, 0);
+	}
+}
