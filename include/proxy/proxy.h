@@ -8,14 +8,27 @@
 #include "base/wheel.h"
 #include "config/config.h"
 #include "resolver/resolver.h"
+#include "store/db.h"
 #include "transport/packet.h"
 
+struct digest;
 struct proxy;
 
 /* What the proxy needs from below. Called on the worker. */
 struct proxy_lower {
-	/* Queues bytes (copied) for sending after the commit. */
-	void (*send)(void *ctx, const struct flow *to, struct slice bytes);
+	/* Queues bytes (copied) for sending after the commit. 0, or -ENOTCONN: the connection to->conn is gone. */
+	int (*send)(void *ctx, const struct flow *to, struct slice bytes);
+	/* Fills to->conn with a connection to to->remote from to->listener, an existing one or one that connects when something is sent; for TLS the
+	 * peer's certificate must be good for `name`. When it ends, proxy_conn_lost is called. *ack_timeout: ms, as configured. 0, or -errno. NULL:
+	 * there are no reliable transports. */
+	int (*connect)(void *ctx, struct flow *to, struct slice name, uint32_t *ack_timeout);
+	/* The same for a connection that is known by its number (a registered flow, a token): to->conn; fills to->proto and to->remote. 0 or
+	 * -ENOTCONN. */
+	int (*attach)(void *ctx, struct flow *to, uint32_t *ack_timeout);
+	/* As in struct txn_lower. */
+	bool (*acked)(void *ctx, const struct flow *to, msec_t since);
+	/* A request came over from->conn with ";alias" in its Via (RFC 5923): what goes to its address at `port` may use that connection. */
+	void (*alias)(void *ctx, const struct flow *from, uint16_t port, struct slice name);
 	/* Asks for the hops of a URI; the answer comes by proxy_resolved with `ref`. 0 or -errno. */
 	int (*resolve)(void *ctx, const struct sip_uri *uri, uint64_t ref);
 	/* Which of our addresses a listener bound to a wildcard uses towards `dest`: for Via and Record-Route. 0 or
@@ -46,6 +59,9 @@ struct proxy_env {
 	                          * the listeners' own. Outlives the proxy */
 	unsigned self_count;
 	unsigned worker; /* index */
+	struct store_env *store;  /* users and registrations; NULL: no registrar */
+	struct store_env *calls;  /* of this worker: what a restart must know; NULL: nothing is kept */
+	struct digest *digest;    /* with `store` */
 };
 
 int proxy_create(const struct proxy_env *env, struct proxy **out); /* 0, -ENOMEM */
@@ -61,9 +77,22 @@ void proxy_resolved(struct proxy *p, const struct resolver_answer *a);
  * method in it tell whose it was. */
 void proxy_send_failed(struct proxy *p, const struct addr *remote, struct slice quoted);
 
+/* A connection that requests went over, or that a registration needs, is gone. */
+void proxy_conn_lost(struct proxy *p, uint64_t conn);
+
 /* Swaps in a new configuration between two batches: what is under way goes on by what it was decided with. After the
  * return the old one is not used by this proxy any more. */
 void proxy_reconfigure(struct proxy *p, const struct config *c);
+
+/* After a batch's decisions, before anything of it is sent: makes its state changes durable, and answers what waited for that. */
+void proxy_commit(struct proxy *p);
+
+/* Main, before the workers run. Makes a response context again from its record, which was this worker's (`moved` false: its record stays where it
+ * is), or another's (it is written with the first batch). 0; -EBADMSG: damaged; -EPROTONOSUPPORT: of another version; -EEXIST: it is there; -ENOMEM,
+ * -ENOBUFS. */
+int proxy_restore(struct proxy *p, uint64_t record, struct slice bytes, bool moved);
+/* Any thread, pure: the Call-ID that a record belongs to. 0, -EBADMSG, -EPROTONOSUPPORT. */
+int recover_call_id(struct slice bytes, struct slice *call_id);
 
 unsigned proxy_contexts(const struct proxy *p); /* response contexts alive */
 

@@ -6,9 +6,11 @@
 
 #include "base/counters.h"
 
+#define BRANCH_DATAGRAM_MAX 1300 /* bytes: RFC 3261 18.1.1, where the path's MTU is not known */
+
 static void branch_timer(struct timer *t, msec_t now);
 
-static struct branch *branch_create(struct context *c, unsigned target, unsigned breadth)
+struct branch *branch_make(struct context *c)
 {
 	struct branch *b = calloc(1, sizeof(*b));
 
@@ -16,10 +18,20 @@ static struct branch *branch_create(struct context *c, unsigned target, unsigned
 		return NULL;
 	b->kind = OWNER_BRANCH;
 	b->context = c;
+	timer_init(&b->timer, branch_timer);
+	return b;
+}
+
+static struct branch *branch_create(struct context *c, unsigned target, unsigned breadth)
+{
+	struct branch *b = branch_make(c);
+
+	if (!b)
+		return NULL;
 	b->target = target;
 	b->breadth = (uint16_t)breadth;
 	b->index = c->next_index++;
-	timer_init(&b->timer, branch_timer);
+	b->resumed = 1;
 	b->next = c->branches;
 	c->branches = b;
 	return b;
@@ -31,33 +43,35 @@ static void branch_set_timer(struct branch *b, uint32_t ms)
 	timer_set(p->wheel, &b->timer, proxy_now(p) + ms);
 }
 
-/* Sends the request to one hop. 0, or the status that the branch fails with. */
-static unsigned branch_send(struct branch *b, const struct resolver_hop *hop)
+static struct forward_args branch_args(const struct branch *b)
+{
+	const struct context *c = b->context;
+
+	return (struct forward_args){.m = c->pk->msg,
+				     .source = &c->pk->flow,
+				     .route = &c->route,
+				     .target = &c->target[b->target],
+				     .breadth = b->breadth,
+				     .loop = c->loop,
+				     .index = b->index};
+}
+
+/* Starts the client transaction with the `n` bytes in p->out. 0, or the status that the branch fails with. */
+static unsigned branch_begin(struct branch *b, long n, const char *branch, const struct flow *out,
+			     uint32_t ack_timeout)
 {
 	struct context *c = b->context;
 	struct proxy *p = c->proxy;
-	struct packet *pk = c->pk;
-	char branch[TOKEN_BRANCH_LEN];
-	struct flow out;
+	const struct sip_msg *m = c->pk->msg;
 
-	if (forward_flow(p, hop, &c->route, &pk->flow, &out) < 0)
-		return 503;
-	struct forward_args a = {.m = pk->msg,
-				 .source = &pk->flow,
-				 .route = &c->route,
-				 .target = &c->target[b->target],
-				 .out = &out,
-				 .breadth = b->breadth,
-				 .loop = c->loop,
-				 .index = b->index};
-	long n = forward_build(p, &a, branch);
 	if (n < 0)
 		return 513; /* what we add makes it larger than a message can be */
 	struct txn_client_args args = {.bytes = slice_make(p->out, (size_t)n),
-				       .branch = slice_make(branch, sizeof(branch)),
-				       .method = pk->msg->method,
-				       .method_name = sip_slice(pk->msg, pk->msg->method_name),
-				       .flow = out,
+				       .branch = slice_make(branch, TOKEN_BRANCH_LEN),
+				       .method = m->method,
+				       .method_name = sip_slice(m, m->method_name),
+				       .flow = *out,
+				       .ack_timeout = ack_timeout,
 				       .owner = b};
 	if (txn_client_create(p->txns, &args, &b->client) < 0) {
 		b->client = NULL;
@@ -71,52 +85,146 @@ static unsigned branch_send(struct branch *b, const struct resolver_hop *hop)
 	return 0;
 }
 
+/* RFC 3261 18.1.1: what is too large for a datagram goes over TCP, unless its URI asked for UDP. The same hop over UDP then comes
+ * next, for when no connection can be made. False: it goes over UDP at once. */
+static bool branch_prefer_tcp(struct branch *b, const struct forward_args *a, const struct resolver_hop *hop,
+			      struct flow *out, uint32_t *ack_timeout)
+{
+	struct proxy *p = b->context->proxy;
+	struct resolver_hop tcp = {.proto = FLOW_TCP, .addr = hop->addr};
+	struct sip_uri uri;
+	struct flow found;
+	uint32_t timeout;
+
+	if (b->udp_only || !(p->protos & 1u << FLOW_TCP) || forward_hop_uri(a->route, a->target, &uri) < 0 ||
+	    sip_param_get(uri.params, SLICE_LIT("transport"), NULL))
+		return false;
+	if (!b->hop) {
+		b->hop = malloc(sizeof(b->hop[0]));
+		if (!b->hop)
+			return false;
+		b->hop[0] = *hop;
+		b->hop_count = b->hop_next = 1;
+	}
+	if (forward_flow(p, a, &tcp, &found, &timeout) < 0)
+		return false;
+	*out = found;
+	*ack_timeout = timeout;
+	b->hop_next--;
+	b->udp_next = 1;
+	return true;
+}
+
+/* Sends the request to one hop. 0, or the status that the branch fails with. */
+static unsigned branch_send(struct branch *b, const struct resolver_hop *hop)
+{
+	struct proxy *p = b->context->proxy;
+	struct forward_args a = branch_args(b);
+	char branch[TOKEN_BRANCH_LEN];
+	uint32_t ack_timeout;
+	struct flow out;
+
+	int err = forward_flow(p, &a, hop, &out, &ack_timeout);
+	if (err < 0) {
+		count(CNT_BRANCH_ICMP);
+		return err == -EPROTO ? 480 : 503;
+	}
+	a.out = &out;
+	long n = forward_build(p, &a, branch);
+	if (n > BRANCH_DATAGRAM_MAX && out.proto == FLOW_UDP &&
+	    branch_prefer_tcp(b, &a, hop, &out, &ack_timeout))
+		n = forward_build(p, &a, branch);
+	return branch_begin(b, n, branch, &out, ack_timeout);
+}
+
+/* The same over the flow that the target came with. */
+static unsigned branch_send_flow(struct branch *b)
+{
+	struct proxy *p = b->context->proxy;
+	struct forward_args a = branch_args(b);
+	char branch[TOKEN_BRANCH_LEN];
+	uint32_t ack_timeout;
+	struct flow out;
+
+	int err = forward_attach(p, &a, &out, &ack_timeout);
+	if (err < 0)
+		return err == -EPROTO ? 480 : 430;
+	a.out = &out;
+	return branch_begin(b, forward_build(p, &a, branch), branch, &out, ack_timeout);
+}
+
 /* Tries hops until one takes the request. */
 static unsigned branch_send_any(struct branch *b)
 {
 	unsigned status = 503;
 
 	while (b->hop_next < b->hop_count) {
+		b->udp_only = b->udp_next;
+		b->udp_next = 0;
 		status = branch_send(b, &b->hop[b->hop_next++]);
 		if (status == 0)
 			return 0;
-		count(CNT_BRANCH_ICMP);
 	}
 	return status;
 }
 
-void branch_start(struct context *c, unsigned target, unsigned breadth)
+/* Where the target leads by its URIs. 0: sent, or a name is being looked up; else the status that the branch fails with. */
+static unsigned branch_find(struct branch *b)
 {
+	struct context *c = b->context;
 	struct proxy *p = c->proxy;
-	struct branch *b = branch_create(c, target, breadth);
 	struct resolver_hop hop;
 	struct sip_uri uri;
-	unsigned status = 0;
 
-	if (!b)
-		return; /* context_advance sees a target without a branch and goes on */
-	if (forward_hop_uri(&c->route, &c->target[target], &uri) < 0) {
-		context_branch_done(b, 400, NULL);
-		return;
-	}
+	if (forward_hop_uri(&c->route, &c->target[b->target], &uri) < 0)
+		return 400;
 	int err = resolver_literal(&uri, p->protos, &hop);
-	if (err == 0) {
-		status = branch_send(b, &hop);
-		if (status == 503)
-			count(CNT_BRANCH_ICMP);
-	} else if (err == -EAGAIN) {
-		pending_add(p, &b->pending, PENDING_BRANCH);
-		if (p->lower.resolve(p->lower.ctx, &uri, b->pending.ref) < 0) {
-			pending_remove(p, &b->pending);
-			count(CNT_BRANCH_DNS);
-			status = 503;
-		}
-	} else {
+	if (err == 0)
+		return branch_send(b, &hop);
+	if (err != -EAGAIN) {
 		count(CNT_BRANCH_ICMP);
-		status = err == -EINVAL ? 416 : 503;
+		if (err == -EPROTONOSUPPORT && uri.scheme == SIP_SCHEME_SIPS)
+			return 480; /* as in branch_send: without TLS it is not reachable (RFC 5630) */
+		return err == -EINVAL ? 416 : 503;
 	}
+	pending_add(p, &b->pending, PENDING_BRANCH);
+	if (p->lower.resolve(p->lower.ctx, &uri, b->pending.ref) < 0) {
+		pending_remove(p, &b->pending);
+		count(CNT_BRANCH_DNS);
+		return 503;
+	}
+	return 0;
+}
+
+/* It did not get as far as to be sent. Behind a dead flow that says less than the flow's own status. */
+static void branch_fail(struct branch *b, unsigned status)
+{
 	if (status)
-		context_branch_done(b, status, NULL);
+		context_branch_done(b, b->flow_failed ? 430 : status, NULL);
+}
+
+void branch_start(struct context *c, unsigned target, unsigned breadth)
+{
+	struct branch *b = branch_create(c, target, breadth);
+
+	if (b) /* else context_advance sees a target without a branch and goes on */
+		branch_go(b);
+}
+
+void branch_go(struct branch *b)
+{
+	const struct target *t = &b->context->target[b->target];
+	unsigned status = 430;
+
+	if (t->has_flow) {
+		status = branch_send_flow(b);
+		b->flow_failed = status == 430;
+		if (b->flow_failed)
+			count(CNT_BRANCH_CONN_LOST);
+	}
+	if (!t->has_flow || (b->flow_failed && t->fallback))
+		status = branch_find(b);
+	branch_fail(b, status);
 }
 
 void branch_resolved(struct branch *b, const struct resolver_answer *a)
@@ -128,7 +236,7 @@ void branch_resolved(struct branch *b, const struct resolver_answer *a)
 	if (a->error) {
 		count(CNT_BRANCH_DNS);
 		/* 16.9: what cannot be reached is a 503; a name that does not exist leads nowhere, 404. */
-		context_branch_done(b, a->error == -ENOENT ? 404 : 503, NULL);
+		branch_fail(b, a->error == -ENOENT ? 404 : 503);
 		return;
 	}
 	if (a->hop_count > 1) {
@@ -138,12 +246,11 @@ void branch_resolved(struct branch *b, const struct resolver_answer *a)
 			b->hop_count = a->hop_count;
 			b->hop_next = 0;
 			status = branch_send_any(b);
+			branch_fail(b, status);
+			return;
 		}
 	}
-	if (!b->hop)
-		status = branch_send(b, &a->hop[0]);
-	if (status)
-		context_branch_done(b, status, NULL);
+	branch_fail(b, branch_send(b, &a->hop[0]));
 }
 
 /* RFC 3263 4.3: the next address of the same target, as a branch of its own (another branch parameter). The failed one leaves no
@@ -161,13 +268,39 @@ void branch_next_hop(struct branch *b)
 	n->hop = b->hop;
 	n->hop_count = b->hop_count;
 	n->hop_next = b->hop_next;
+	n->udp_next = b->udp_next;
 	b->hop = NULL;
 	b->hop_count = b->hop_next = 0;
+	b->udp_next = 0;
 	b->done = 1;
 	branch_stop(c->proxy, b);
 	unsigned status = branch_send_any(n);
 	if (status)
 		context_branch_done(n, status, NULL);
+}
+
+static void cancel_send(struct branch *b)
+{
+	struct proxy *p = b->context->proxy;
+	struct slice sent = txn_request_bytes(b->client);
+
+	if (sip_msg_parse(&p->room, sent.p, sent.len, false) < 0)
+		return;
+	long n = sip_cancel_build(&p->room.msg, p->out, sizeof(p->out));
+	struct txn *t;
+	struct txn_client_args args = {.bytes = slice_make(p->out, n > 0 ? (size_t)n : 0),
+				       .branch = sip_slice(&p->room.msg, p->room.msg.via.branch),
+				       .method = SIP_METHOD_CANCEL,
+				       .method_name = SLICE_LIT("CANCEL"),
+				       .flow = *txn_flow(b->client)};
+	if (n > 0 && txn_client_create(p->txns, &args, &t) < 0)
+		proxy_send(p, &args.flow, args.bytes); /* once is better than not at all */
+}
+
+void branch_cancel_again(struct branch *b)
+{
+	if (b->client && b->cancel_sent && !b->done)
+		cancel_send(b);
 }
 
 /* 9.1: a CANCEL follows its INVITE's way, with the same branch; it waits for a provisional response. */
@@ -189,19 +322,8 @@ void branch_cancel(struct branch *b)
 	}
 	b->cancel_wanted = 0;
 	b->cancel_sent = 1;
-	struct slice sent = txn_request_bytes(b->client);
-	if (sip_msg_parse(&p->room, sent.p, sent.len, false) == 0) {
-		long n = sip_cancel_build(&p->room.msg, p->out, sizeof(p->out));
-		struct txn *t;
-		struct txn_client_args args = {.bytes = slice_make(p->out, n > 0 ? (size_t)n : 0),
-					       .branch = sip_slice(&p->room.msg, p->room.msg.via.branch),
-					       .method = SIP_METHOD_CANCEL,
-					       .method_name = SLICE_LIT("CANCEL"),
-					       .flow = *txn_flow(b->client)};
-		if (n > 0 && txn_client_create(p->txns, &args, &t) < 0)
-			p->lower.send(p->lower.ctx, &args.flow,
-				      args.bytes); /* once is better than not at all */
-	}
+	if (b->resumed) /* else its way is still sought, and the CANCEL goes with it */
+		cancel_send(b);
 	branch_set_timer(b, 64 * p->config->timers.t1);
 }
 
@@ -210,6 +332,14 @@ void branch_provisional(struct branch *b)
 	b->provisional = 1;
 	if (b->cancel_wanted)
 		branch_cancel(b);
+}
+
+void branch_heard(struct branch *b)
+{
+	if (!b->udp_next)
+		return;
+	b->udp_next = 0;
+	b->hop_next++;
 }
 
 void branch_stop(struct proxy *p, struct branch *b)

@@ -21,11 +21,23 @@ static bool context_pending(const struct context *c)
 	return false;
 }
 
+/* Without memory its record finds no worker after a restart: the call is over then. */
+static void context_keep_call_id(struct context *c, struct slice id)
+{
+	free(c->call_id);
+	c->call_id = malloc(id.len ? id.len : 1);
+	c->call_id_len = c->call_id ? (unsigned)id.len : 0;
+	if (c->call_id_len)
+		memcpy(c->call_id, id.p, id.len);
+}
+
 /* Once nothing more will be built from it the request's bytes go: most of a call's memory. */
 static void context_shed(struct context *c)
 {
 	if (!c->final_sent || context_pending(c))
 		return;
+	if (c->pk && c->proxy->calls && c->invite)
+		context_keep_call_id(c, sip_slice(c->pk->msg, c->pk->msg->call_id));
 	if (c->pk) {
 		packet_destroy(c->pk);
 		c->pk = NULL;
@@ -42,6 +54,7 @@ void context_destroy(struct context *c)
 {
 	struct proxy *p = c->proxy;
 
+	snapshot_forget(c);
 	for (struct branch *b = c->branches, *next; b; b = next) {
 		next = b->next;
 		branch_stop(p, b);
@@ -66,6 +79,7 @@ void context_destroy(struct context *c)
 	free(c->target);
 	free(c->best_bytes);
 	free(c->challenges.p);
+	free(c->call_id);
 	free(c);
 }
 
@@ -73,6 +87,7 @@ static void context_leave(struct context *c)
 {
 	if (--c->busy)
 		return;
+	snapshot_touch(c);
 	context_shed(c);
 	if (context_pending(c))
 		return;
@@ -102,13 +117,19 @@ static void context_finished(struct context *c)
 	}
 }
 
+/* A retransmission may have come over another connection since. */
+static const struct flow *context_source(const struct context *c)
+{
+	return c->server ? txn_flow(c->server) : &c->source;
+}
+
 static void context_respond(struct context *c, unsigned status, struct slice bytes)
 {
 	int rc = c->server ? txn_server_respond(c->server, status, bytes) : -EALREADY;
 
 	/* 16.7 step 5: a 2xx to an INVITE passes whatever was answered before. */
 	if (rc == -EALREADY && c->invite && status >= 200 && status < 300)
-		c->proxy->lower.send(c->proxy->lower.ctx, &c->source, bytes);
+		proxy_send(c->proxy, context_source(c), bytes);
 }
 
 static void context_respond_local(struct context *c, unsigned status, struct slice extra)
@@ -120,7 +141,9 @@ static void context_respond_local(struct context *c, unsigned status, struct sli
 
 static void context_forward(struct context *c, const struct sip_msg *m)
 {
-	long n = reply_strip(c->proxy, m);
+	if (c->invite && m->status >= 200 && m->status < 300)
+		dialog_confirmed(c->proxy, m);
+	long n = reply_strip(c->proxy, m, flow_is_reliable(context_source(c)));
 	if (n > 0)
 		context_respond(c, m->status, slice_make(c->proxy->out, (size_t)n));
 }
@@ -176,7 +199,7 @@ static void best_offer(struct context *c, struct branch *b, unsigned status, con
 	long n = 0;
 
 	if ((better || challenge) && m) {
-		n = reply_strip(c->proxy, m);
+		n = reply_strip(c->proxy, m, flow_is_reliable(context_source(c)));
 		if (n < 0)
 			return;
 		bytes = malloc((size_t)n);
@@ -236,6 +259,9 @@ static void best_send(struct context *c)
 			txn_set_owner(t, NULL);
 			txn_server_abandon(t);
 		}
+	} else if (status == 430 && c->best_local && c->target && c->target_count && c->target[0].aor.len) {
+		/* The registrar is here: nobody behind us could try another flow (RFC 5626 5.3). */
+		context_respond_local(c, 480, SLICE_NONE);
 	} else if (status == 503 && c->overload) {
 		char text[40];
 		context_respond_local(c, 503, reply_retry_after(c->proxy, text));
@@ -260,14 +286,46 @@ static void cancel_others(struct context *c, const struct branch *but)
 			branch_cancel(b);
 }
 
+/* RFC 5393 5.3.3: what is tried at the same time shares the breadth. */
+static void target_start(struct context *c, unsigned i)
+{
+	unsigned together = 0, share;
+
+	for (unsigned j = 0; j < c->target_count; j++)
+		if (c->target[j].group == c->target[i].group && !c->target[j].alternate)
+			together++;
+	share = together > 1 ? c->breadth / together : c->breadth;
+	c->target[i].started = true;
+	branch_start(c, i, share ? share : 1);
+}
+
+/* Another flow to the instance whose flow has failed (RFC 5626 5.3). False: none is left. */
+static bool alternate_start(struct context *c, const struct branch *b)
+{
+	const struct target *was = c->target ? &c->target[b->target] : NULL;
+
+	for (unsigned i = 0; was && was->instance.len && i < c->target_count; i++) {
+		struct target *t = &c->target[i];
+		if (!t->alternate || t->started || !slice_eq(t->instance, was->instance))
+			continue;
+		t->started = true;
+		branch_start(c, i, b->breadth);
+		return true;
+	}
+	return false;
+}
+
 /* Starts what is to be started, and answers when nothing is left. */
 static void context_advance(struct context *c)
 {
 	while (!c->final_sent && !c->cancelled && c->target_next < c->target_count) {
-		if (!c->parallel && context_pending(c))
+		const struct target *t = &c->target[c->target_next];
+		bool first = c->target_next == 0 || t[-1].group != t->group;
+		if (first && context_pending(c))
 			return;
-		unsigned share = c->parallel ? c->breadth / c->target_count : c->breadth;
-		branch_start(c, c->target_next++, share ? share : 1);
+		unsigned i = c->target_next++;
+		if (!t->alternate)
+			target_start(c, i);
 	}
 	if (!c->final_sent && !context_pending(c))
 		best_send(c);
@@ -303,6 +361,13 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 		context_leave(c);
 		return;
 	}
+	/* The phone was not reached over this flow: not its answer. */
+	if ((status == 430 || hop_failed(status, m)) && !c->cancelled && !c->final_sent && !b->cancel_wanted &&
+	    alternate_start(c, b)) {
+		context_advance(c);
+		context_leave(c);
+		return;
+	}
 	if (m && status < 300) {
 		if (c->invite || !c->final_sent) {
 			context_forward(c, m);
@@ -327,11 +392,25 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 	context_leave(c);
 }
 
+/* Given up as not acknowledged, and there after all: it counts as if it had never been gone, beside those that were started
+ * instead. */
+static void branch_revive(struct branch *b)
+{
+	struct context *c = b->context;
+
+	b->unacked = b->done = 0;
+	if (c->invite)
+		timer_set(c->proxy->wheel, &b->timer, proxy_now(c->proxy) + c->proxy->config->timers.c);
+}
+
 void context_response(struct branch *b, const struct sip_msg *m)
 {
 	struct context *c = b->context;
 
 	context_enter(c);
+	branch_heard(b);
+	if (b->unacked && (m->status < 300 || !c->final_sent))
+		branch_revive(b);
 	if (m->status < 200) {
 		if (!b->done) {
 			if (m->status > 100 && c->invite && !b->cancel_sent)
@@ -342,6 +421,8 @@ void context_response(struct branch *b, const struct sip_msg *m)
 		/* 16.7 step 5: all but 100; none once the caller has its final response. */
 		if (m->status > 100 && !c->final_sent)
 			context_forward(c, m);
+		if (c->final_sent || c->cancelled)
+			branch_cancel(b); /* one that had been given up: what rings there is nobody's call */
 	} else if (!b->done)
 		context_branch_done(b, m->status, m);
 	else if (m->status < 300 && c->invite)
@@ -349,14 +430,27 @@ void context_response(struct branch *b, const struct sip_msg *m)
 	context_leave(c);
 }
 
-void context_client_failed(struct branch *b, unsigned status)
+void context_client_failed(struct branch *b, unsigned status, enum counter_id cause)
 {
 	struct context *c = b->context;
 
 	if (b->done)
 		return;
-	count(status == 408 ? CNT_BRANCH_TIMEOUT : CNT_BRANCH_ICMP);
+	count(cause);
+	if (status == 408)
+		branch_heard(b); /* it was sent, and for long enough */
 	context_branch_done(b, c->cancelled && status == 408 ? 487 : status, NULL);
+}
+
+void context_client_unacked(struct branch *b)
+{
+	struct context *c = b->context;
+
+	if (b->done)
+		return;
+	count(CNT_BRANCH_ACK_TIMEOUT);
+	b->unacked = 1;
+	context_branch_done(b, c->cancelled ? 487 : 503, NULL);
 }
 
 void context_resolved(struct branch *b, const struct resolver_answer *a)
@@ -406,8 +500,12 @@ static void context_trying(struct timer *t, msec_t now)
 	struct context *c = (struct context *)((char *)t - offsetof(struct context, trying));
 
 	(void)now;
-	if (!c->final_sent)
+	context_enter(c);
+	if (c->recovered)
+		recover_run(c);
+	else if (!c->final_sent)
 		context_respond_local(c, 100, SLICE_NONE);
+	context_leave(c);
 }
 
 static unsigned context_breadth(const struct sip_msg *m)
@@ -427,15 +525,17 @@ static bool context_take_targets(struct context *c, const struct target_set *set
 	size_t size = set->count * sizeof(set->target[0]);
 
 	for (unsigned i = 0; i < set->count; i++)
-		size += set->target[i].ruri.len + set->target[i].route.len;
+		size += set->target[i].ruri.len + set->target[i].route.len + set->target[i].aor.len +
+			set->target[i].instance.len;
 	c->target = malloc(size ? size : 1);
 	if (!c->target)
 		return false;
 	char *at = (char *)(c->target + set->count);
 	for (unsigned i = 0; i < set->count; i++) {
-		struct slice *s[2] = {&c->target[i].ruri, &c->target[i].route};
+		struct slice *s[4] = {&c->target[i].ruri, &c->target[i].route, &c->target[i].aor,
+				      &c->target[i].instance};
 		c->target[i] = set->target[i];
-		for (int j = 0; j < 2; j++) {
+		for (int j = 0; j < 4; j++) {
 			if (s[j]->len == 0 || (s[j]->p >= lo && s[j]->p < hi))
 				continue;
 			memcpy(at, s[j]->p, s[j]->len);
@@ -453,6 +553,69 @@ static void context_refuse(struct proxy *p, struct packet *pk)
 
 	count(CNT_REFUSED_TRANSACTIONS);
 	reply_stateless(p, pk, 503, NULL, reply_retry_after(p, text));
+}
+
+/* In its proxy, with nothing else set. */
+static void context_place(struct context *c, struct proxy *p)
+{
+	c->kind = OWNER_CONTEXT;
+	c->proxy = p;
+	c->next = p->all;
+	c->prev = &p->all;
+	if (p->all)
+		p->all->prev = &c->next;
+	p->all = c;
+	p->contexts++;
+	timer_init(&c->trying, context_trying);
+}
+
+void context_count(struct context *c)
+{
+	c->counted = 1;
+	atomic_fetch_add_explicit(&c->proxy->shared->inflight, 1, memory_order_relaxed);
+	count(CNT_INFLIGHT);
+}
+
+struct context *context_make(struct proxy *p, struct slice call_id)
+{
+	struct context *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	context_place(c, p);
+	c->recovered = 1;
+	context_keep_call_id(c, call_id);
+	return c;
+}
+
+void context_discard(struct context *c)
+{
+	struct txn *server = c->server;
+
+	for (struct branch *b = c->branches; b; b = b->next)
+		if (b->client) {
+			txn_set_owner(b->client, NULL);
+			txn_client_abandon(b->client);
+			b->client = NULL;
+		}
+	if (server) {
+		c->server = NULL;
+		txn_set_owner(server, NULL);
+		txn_server_abandon(server);
+	}
+	context_destroy(c);
+}
+
+int context_keep_challenges(struct context *c, struct slice text)
+{
+	size_t cap = text.len > CHALLENGES_MAX ? text.len : CHALLENGES_MAX;
+	char *p = malloc(cap);
+
+	if (!p)
+		return -ENOMEM;
+	buf_init(&c->challenges, p, cap);
+	buf_slice(&c->challenges, text);
+	return 0;
 }
 
 void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, uint64_t loop,
@@ -481,8 +644,7 @@ void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, 
 		return;
 	}
 	pk->inflight = NULL; /* the transaction's now */
-	c->kind = OWNER_CONTEXT;
-	c->proxy = p;
+	context_place(c, p);
 	c->pk = pk;
 	c->route = plan->route;
 	c->loop = loop;
@@ -490,20 +652,10 @@ void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, 
 	c->invite = m->method == SIP_METHOD_INVITE;
 	c->parallel = set->parallel;
 	c->failover = set->failover;
-	c->next = p->all;
-	c->prev = &p->all;
-	if (p->all)
-		p->all->prev = &c->next;
-	p->all = c;
-	p->contexts++;
-	if (c->invite) {
-		c->counted = 1;
-		atomic_fetch_add_explicit(&p->shared->inflight, 1, memory_order_relaxed);
-		count(CNT_INFLIGHT);
-	}
+	if (c->invite)
+		context_count(c);
 	context_enter(c);
 	c->source = source;
-	timer_init(&c->trying, context_trying);
 	if (c->invite)
 		context_respond_local(c, 100, SLICE_NONE);
 	else

@@ -3,28 +3,95 @@
 
 #include <errno.h>
 
+/* The first URI of what goes on top of the Route headers: a URI alone, or the values of a Path. */
+static struct slice forward_first(struct slice route)
+{
+	const char *end = route.len && route.p[0] == '<' ? memchr(route.p, '>', route.len) : NULL;
+
+	return end ? slice_make(route.p + 1, (size_t)(end - route.p) - 1) : route;
+}
+
 int forward_hop_uri(const struct route_set *route, const struct target *t, struct sip_uri *out)
 {
 	if (t->route.len)
-		return sip_uri_parse(t->route, out);
+		return sip_uri_parse(forward_first(t->route), out);
 	if (route->next.len)
 		return sip_uri_parse(route->next, out);
 	return sip_uri_parse(t->ruri, out);
 }
 
-int forward_flow(const struct proxy *p, const struct resolver_hop *hop, const struct route_set *route,
-		 const struct flow *source, struct flow *out)
+static bool goes_to_strict(const struct forward_args *a)
 {
-	int prefer = route->listener >= 0 ? route->listener : source->listener;
-	int l = self_listener(p, hop->proto, &hop->addr, prefer);
+	return a->route->next_strict && a->route->next.len && a->target->route.len == 0;
+}
+
+static bool is_sips(struct slice uri)
+{
+	return uri.len > 5 && slice_ieq(slice_make(uri.p, 5), SLICE_LIT("sips:"));
+}
+
+/* RFC 5630: what asks for TLS in its Request-URI is not sent on without. */
+static bool wants_tls(const struct forward_args *a)
+{
+	return is_sips(goes_to_strict(a) ? a->route->next : a->target->ruri);
+}
+
+int forward_flow(struct proxy *p, const struct forward_args *a, const struct resolver_hop *hop,
+		 struct flow *out, uint32_t *ack_timeout)
+{
+	int prefer = a->route->listener >= 0 ? a->route->listener : a->source->listener;
+	int l = self_listener(p, (enum flow_proto)hop->proto, &hop->addr, prefer);
 
 	if (l < 0)
 		return -EHOSTUNREACH;
+	if (hop->proto != FLOW_TLS && wants_tls(a))
+		return -EPROTO;
 	*out = (struct flow){.proto = hop->proto,
-			     .acceptor = source->acceptor,
+			     .acceptor = a->source->acceptor,
 			     .listener = (uint16_t)l,
 			     .remote = hop->addr};
+	*ack_timeout = 0;
+	if (hop->proto == FLOW_UDP)
+		return 0;
+	/* RFC 5922 7.3: the certificate is to be good for the name that we were sent to, not for one that the DNS has led on to. */
+	struct sip_uri uri = {0};
+	if (hop->proto == FLOW_TLS && forward_hop_uri(a->route, a->target, &uri) < 0)
+		return -EHOSTUNREACH;
+	return p->lower.connect ? p->lower.connect(p->lower.ctx, out, uri.host, ack_timeout) : -EPROTONOSUPPORT;
+}
+
+int forward_attach(struct proxy *p, const struct forward_args *a, struct flow *out, uint32_t *ack_timeout)
+{
+	struct flow f = a->target->flow;
+
+	/* Who gave the flow may have had another configuration. */
+	if (f.listener >= p->config->listen_count)
+		return -ENOTCONN;
+	const struct config_listen *l = &p->config->listen[f.listener];
+	*ack_timeout = 0;
+	f.acceptor = a->source->acceptor;
+	if (f.conn) {
+		if (!p->lower.attach || p->lower.attach(p->lower.ctx, &f, ack_timeout) < 0)
+			return -ENOTCONN;
+	} else if (f.remote.family != l->addr.family)
+		return -ENOTCONN;
+	if (f.proto != l->proto)
+		return -ENOTCONN;
+	if (f.proto != FLOW_TLS && wants_tls(a))
+		return -EPROTO;
+	*out = f;
 	return 0;
+}
+
+void forward_length(const struct sip_msg *m, struct sip_edits *e, char text[static FORWARD_LENGTH_MAX])
+{
+	struct buf b;
+
+	buf_init(&b, text, FORWARD_LENGTH_MAX);
+	buf_lit(&b, "Content-Length: ");
+	buf_u64(&b, m->body.len);
+	buf_lit(&b, "\r\n");
+	sip_edits_add(e, m->hdrs[m->hdr_count - 1].end, 0, buf_view(&b));
 }
 
 /* Requests that set up a dialog; those inside one keep its route set (16.6 step 4). */
@@ -36,15 +103,47 @@ static bool wants_record_route(const struct sip_msg *m)
 	       m->method == SIP_METHOD_REFER || m->method == SIP_METHOD_OTHER;
 }
 
-static void put_record_route(struct proxy *p, const struct sip_msg *m, unsigned listener,
-			     const struct addr *toward, const char token[static TOKEN_ROUTE_LEN], struct buf *b)
+/* The URI of one of our sides (RFC 3261 16.6 step 4, RFC 5630 5.3). */
+static void put_record_route(struct proxy *p, const struct flow *side, bool sips, struct slice token,
+			     struct buf *b)
 {
-	(void)m;
-	buf_lit(b, "Record-Route: <sip:");
-	buf_put(b, token, TOKEN_ROUTE_LEN);
+	static const char *const transport[FLOW_PROTO_COUNT] = {
+		[FLOW_UDP] = "", [FLOW_TCP] = ";transport=tcp", [FLOW_TLS] = ";transport=tls"};
+
+	sips = sips && side->proto == FLOW_TLS;
+	buf_lit(b, "Record-Route: <sip");
+	if (sips)
+		buf_char(b, 's');
+	buf_char(b, ':');
+	buf_slice(b, token);
 	buf_char(b, '@');
-	self_sent_by(p, listener, toward, b);
+	self_sent_by(p, side->listener, &side->remote, b);
+	if (!sips)
+		buf_slice(b, slice_str(transport[side->proto]));
 	buf_lit(b, ";lr>\r\n");
+}
+
+/* Requests inside the dialog come back by these. A side that is reached over a connection of its own, or through a NAT, is so then
+ * too. */
+static void put_record_routes(struct proxy *p, const struct forward_args *a, struct buf *b)
+{
+	const struct sip_msg *m = a->m;
+	struct slice top = a->target->route.len ? forward_first(a->target->route) : a->route->next;
+	bool sips = wants_tls(a) || is_sips(top);
+	const struct flow *caller = a->source->conn ? a->source : NULL;
+	const struct flow *callee = a->target->has_flow ? a->out : NULL;
+	char text[TOKEN_FLOW_MAX];
+	unsigned n = TOKEN_ROUTE_LEN;
+
+	if (caller || callee)
+		n = token_flow_make(&p->keys, sip_slice(m, m->call_id), sip_slice(m, m->from_tag), caller,
+				    callee, text);
+	else
+		token_route_make(&p->keys, sip_slice(m, m->call_id), sip_slice(m, m->from_tag), text);
+	put_record_route(p, a->out, sips, slice_make(text, n), b);
+	/* Between two listeners both sides need a way in (RFC 5658). */
+	if (a->out->listener != a->source->listener)
+		put_record_route(p, a->source, sips, slice_make(text, n), b);
 }
 
 /* The lines that go on top: our Via, and what the request lacks. */
@@ -85,7 +184,7 @@ static void edit_number(const struct sip_msg *m, enum sip_hdr_id id, unsigned va
 static void edit_routes(const struct forward_args *a, struct sip_edits *e)
 {
 	const struct route_set *route = a->route;
-	bool strict = route->next_strict && route->next.len && a->target->route.len == 0;
+	bool strict = goes_to_strict(a);
 	struct sip_values it = {0};
 	struct slice v;
 	unsigned head = route->own + (strict ? 1 : 0), total = 0, i = 0;
@@ -109,9 +208,9 @@ long forward_build(struct proxy *p, const struct forward_args *a, char branch[st
 	const struct sip_hdr *via = sip_msg_hdr(m, SIP_HDR_VIA);
 	const struct sip_hdr *rr = sip_msg_hdr(m, SIP_HDR_RECORD_ROUTE);
 	const struct sip_hdr *first_route = sip_msg_hdr(m, SIP_HDR_ROUTE);
-	bool strict = route->next_strict && route->next.len && a->target->route.len == 0;
+	bool strict = goes_to_strict(a);
 	struct slice ruri = strict ? route->next : a->target->ruri;
-	char text[2048], stamp[SIP_VIA_SCRATCH], wide[4096];
+	char text[2048], stamp[SIP_VIA_SCRATCH], wide[4096], length[FORWARD_LENGTH_MAX];
 	struct sip_edits e;
 	struct buf b, w;
 	size_t mark;
@@ -129,13 +228,8 @@ long forward_build(struct proxy *p, const struct forward_args *a, char branch[st
 	sip_via_stamp(m, &a->source->remote, &e, stamp);
 
 	if (wants_record_route(m)) {
-		char token[TOKEN_ROUTE_LEN];
-		token_route_make(&p->keys, sip_slice(m, m->call_id), sip_slice(m, m->from_tag), token);
 		mark = b.len;
-		put_record_route(p, m, a->out->listener, &a->out->remote, token, &b);
-		/* Between two listeners both sides need a way in (RFC 5658). */
-		if (a->out->listener != a->source->listener)
-			put_record_route(p, m, a->source->listener, &a->source->remote, token, &b);
+		put_record_routes(p, a, &b);
 		sip_edits_add(&e, rr ? rr->off : via->off, 0, slice_make(b.p + mark, b.len - mark));
 	}
 	if (m->max_forwards > 0)
@@ -144,9 +238,14 @@ long forward_build(struct proxy *p, const struct forward_args *a, char branch[st
 		edit_number(m, SIP_HDR_MAX_BREADTH, a->breadth, &e, &b);
 
 	if (a->target->route.len) {
-		buf_lit(&w, "Route: <");
+		bool values = a->target->route.p[0] == '<'; /* of a Path, as they are */
+		buf_lit(&w, "Route: ");
+		if (!values)
+			buf_char(&w, '<');
 		buf_slice(&w, a->target->route);
-		buf_lit(&w, ">\r\n");
+		if (!values)
+			buf_char(&w, '>');
+		buf_lit(&w, "\r\n");
 		sip_edits_add(&e, first_route ? first_route->off : via->off, 0, buf_view(&w));
 	}
 	edit_routes(a, &e);
@@ -161,6 +260,8 @@ long forward_build(struct proxy *p, const struct forward_args *a, char branch[st
 			last = sip_hdr_next(m, last);
 		sip_edits_add(&e, last ? last->end : via->off, 0, slice_make(w.p + mark, w.len - mark));
 	}
+	if (flow_is_reliable(a->out) && m->content_length < 0)
+		forward_length(m, &e, length);
 	if (b.full || w.full)
 		return -ENOBUFS;
 	return sip_edits_apply(&e, m, p->out, sizeof(p->out));

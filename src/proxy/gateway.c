@@ -88,7 +88,10 @@ static void gateway_add(const struct config_target *t, const struct plan *plan, 
 	struct buf *b = &set->text;
 	size_t mark = b->len;
 
-	*out = (struct target){0};
+	bool sips = plan->uri.scheme == SIP_SCHEME_SIPS && t->uri.scheme != SIP_SCHEME_SIPS;
+	struct slice transport;
+
+	*out = (struct target){.group = set->parallel ? 0 : set->count};
 	if (sip_param_get(t->uri.params, SLICE_LIT("lr"), NULL)) {
 		out->ruri = plan->ruri;
 		out->route = t->uri.whole;
@@ -97,15 +100,20 @@ static void gateway_add(const struct config_target *t, const struct plan *plan, 
 	}
 	if (plan->uri.scheme == SIP_SCHEME_OTHER)
 		return; /* nothing in it that we could put into the target's URI */
-	if (t->uri.has_user || plan->uri.user.len == 0) {
+	/* RFC 5630: what asks for TLS all the way gets it. */
+	if (sips && (!sip_param_get(t->uri.params, SLICE_LIT("transport"), &transport) ||
+		     !slice_ieq(transport, SLICE_LIT("tls"))))
+		return;
+	if (!sips && (t->uri.has_user || plan->uri.user.len == 0)) {
 		out->ruri = t->uri.whole;
 		set->count++;
 		return;
 	}
-	buf_slice(b, t->uri.scheme_text);
+	buf_slice(b, sips ? SLICE_LIT("sips") : t->uri.scheme_text);
 	buf_char(b, ':');
-	buf_slice(b, plan->uri.user);
-	buf_char(b, '@');
+	buf_slice(b, t->uri.has_user ? t->uri.user : plan->uri.user);
+	if (t->uri.has_user || plan->uri.user.len)
+		buf_char(b, '@');
 	buf_slice(b, t->uri.host);
 	if (t->uri.port) {
 		buf_char(b, ':');
@@ -156,7 +164,9 @@ void gateway_targets(struct proxy *p, unsigned g, const struct sip_msg *m, const
 	for (unsigned i = 0; i < n && set->count == 0; i++)
 		gateway_add(&gw->target[order[i]], plan, set);
 	if (set->count == 0) {
-		set->reject = plan->uri.scheme == SIP_SCHEME_OTHER ? 416 : 500;
+		set->reject = plan->uri.scheme == SIP_SCHEME_OTHER  ? 416
+			      : plan->uri.scheme == SIP_SCHEME_SIPS ? 480
+								    : 500;
 		set->reject_reason = NULL;
 	}
 }

@@ -75,20 +75,10 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 		if (sip_nameaddr_parse(v, &na) < 0 || sip_uri_parse(na.uri, &u) < 0)
 			return 400;
 		if (plan->route.own < 2 && plan->route.own == i && self_is_uri(p, &u)) {
-			authorized = authorized || token_route_check(&p->keys, m, u.user);
+			authorized = authorized || token_route_check(&p->keys, m, u.user, &plan->toward);
 			/* The second names the side that the request leaves on. */
-			if (i == 1 || (plan->route.last_used && i == 0)) {
-				struct addr a;
-				for (unsigned l = 0; l < p->config->listen_count; l++) {
-					const struct config_listen *cl = &p->config->listen[l];
-					bool same = cl->advertise_host
-							    ? slice_ieq(u.host, slice_str(cl->advertise_host))
-							    : addr_parse_ip(u.host, u.port, &a) == 0 &&
-								      addr_eq(&a, &cl->addr);
-					if (same)
-						plan->route.listener = (int16_t)l;
-				}
-			}
+			if (i == 1 || (plan->route.last_used && i == 0))
+				plan->route.listener = (int16_t)self_uri_listener(p, &u);
 			plan->route.own++;
 			continue;
 		}
@@ -112,7 +102,7 @@ unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, 
 	if (sip_uri_parse(plan->ruri, &plan->uri) < 0)
 		return 400;
 	if (token_route_is_form(plan->uri.user) && self_is_uri(p, &plan->uri)) {
-		authorized = token_route_check(&p->keys, m, plan->uri.user);
+		authorized = token_route_check(&p->keys, m, plan->uri.user, &plan->toward);
 		unsigned status = undo_strict(m, plan);
 		if (status)
 			return status;

@@ -66,6 +66,13 @@ static void probe_send(struct probe *b, const struct resolver_hop *hop)
 		return;
 	}
 	struct flow out = {.proto = hop->proto, .listener = (uint16_t)l, .remote = hop->addr};
+	uint32_t ack_timeout = 0;
+	if (out.proto != FLOW_UDP &&
+	    (!p->lower.connect ||
+	     p->lower.connect(p->lower.ctx, &out, b->target->uri.host, &ack_timeout) < 0)) {
+		probe_result(b, false);
+		return;
+	}
 	probe_call_id(p, id);
 	int blen = snprintf(branch, sizeof(branch), "z9hG4bKhp%s", id);
 	buf_init(&o, p->out, sizeof(p->out));
@@ -84,6 +91,7 @@ static void probe_send(struct probe *b, const struct resolver_hop *hop)
 				    .method = SIP_METHOD_OPTIONS,
 				    .method_name = SLICE_LIT("OPTIONS"),
 				    .flow = out,
+				    .ack_timeout = ack_timeout,
 				    .owner = b};
 	b->sent = clock_mono_ns();
 	if (o.full || txn_client_create(p->txns, &a, &b->client) < 0) {
@@ -142,6 +150,14 @@ void probe_response(void *owner, unsigned status)
 	/* 408 and 503 are what stands between us and the target saying that it is not there. */
 	if (status >= 200 && timer_is_set(&b->timeout))
 		probe_result(b, status != 408 && status != 503);
+}
+
+void probe_unacked(void *owner)
+{
+	struct probe *b = owner;
+
+	probe_drop(b); /* the next one need not wait for Timer F */
+	probe_result(b, false);
 }
 
 void probe_gone(void *owner)

@@ -21,7 +21,7 @@ static void up_timeout(void *owner, struct txn *t)
 {
 	(void)t;
 	if (*(uint8_t *)owner == OWNER_BRANCH)
-		context_client_failed(owner, 408);
+		context_client_failed(owner, 408, CNT_BRANCH_TIMEOUT);
 	else if (*(uint8_t *)owner == OWNER_PROBE)
 		probe_response(owner, 408);
 }
@@ -29,10 +29,21 @@ static void up_timeout(void *owner, struct txn *t)
 static void up_transport_error(void *owner, struct txn *t)
 {
 	(void)t;
-	if (*(uint8_t *)owner == OWNER_BRANCH)
-		context_client_failed(owner, 503);
-	else if (*(uint8_t *)owner == OWNER_PROBE)
+	if (*(uint8_t *)owner == OWNER_BRANCH) {
+		struct branch *b = owner;
+		context_client_failed(b, 503,
+				      b->context->proxy->conn_lost ? CNT_BRANCH_CONN_LOST : CNT_BRANCH_ICMP);
+	} else if (*(uint8_t *)owner == OWNER_PROBE)
 		probe_response(owner, 503);
+}
+
+static void up_unacked(void *owner, struct txn *t)
+{
+	(void)t;
+	if (*(uint8_t *)owner == OWNER_BRANCH)
+		context_client_unacked(owner);
+	else if (*(uint8_t *)owner == OWNER_PROBE)
+		probe_unacked(owner);
 }
 
 static void up_gone(void *owner, struct txn *t)
@@ -46,8 +57,56 @@ static void up_gone(void *owner, struct txn *t)
 		probe_gone(owner);
 }
 
-static const struct txn_user user = {
-	.response = up_response, .timeout = up_timeout, .transport_error = up_transport_error, .gone = up_gone};
+static const struct txn_user user = {.response = up_response,
+				     .timeout = up_timeout,
+				     .transport_error = up_transport_error,
+				     .unacked = up_unacked,
+				     .gone = up_gone};
+
+/* --- sending --- */
+
+/* 18.2.2: a response whose connection is gone goes over a new one, to where reply_flow has put its remote. */
+static int response_reopen(struct proxy *p, const struct flow *to, struct slice bytes)
+{
+	struct sip_msg_room room; /* the proxy's own may be in use */
+	struct flow again = *to;
+	struct slice name = SLICE_NONE;
+	uint32_t ack_timeout;
+
+	if (!p->lower.connect)
+		return -ENOTCONN;
+	if (to->proto == FLOW_TLS) {
+		if (sip_msg_parse(&room, bytes.p, bytes.len, false) < 0)
+			return -ENOTCONN;
+		name = sip_slice(&room.msg, room.msg.via.host);
+	}
+	again.conn = 0;
+	int err = p->lower.connect(p->lower.ctx, &again, name, &ack_timeout);
+	return err < 0 ? err : p->lower.send(p->lower.ctx, &again, bytes);
+}
+
+void proxy_send(struct proxy *p, const struct flow *to, struct slice bytes)
+{
+	static const char status_line[] = "SIP/2.0 ";
+	size_t n = sizeof(status_line) - 1;
+
+	if (p->lower.send(p->lower.ctx, to, bytes) != -ENOTCONN)
+		return;
+	if (bytes.len < n || memcmp(bytes.p, status_line, n) != 0 || response_reopen(p, to, bytes) < 0)
+		count(CNT_DROP_SEND);
+}
+
+static void lower_send(void *ctx, const struct flow *to, struct slice bytes)
+{
+	proxy_send(ctx, to, bytes);
+}
+
+static bool lower_acked(void *ctx, const struct flow *to, msec_t since)
+{
+	struct proxy *p = ctx;
+
+	return p->lower.acked(p->lower.ctx, to, since);
+}
 
 /* --- life --- */
 
@@ -68,7 +127,7 @@ int proxy_create(const struct proxy_env *env, struct proxy **out)
 {
 	struct proxy *p = calloc(1, sizeof(*p));
 	struct txn_timers timers = proxy_txn_timers(env->config);
-	struct txn_lower lower = {env->lower.send, env->lower.ctx};
+	struct txn_lower lower = {.send = lower_send, .acked = env->lower.acked ? lower_acked : NULL, .ctx = p};
 	unsigned workers = env->config->workers ? env->config->workers : 1;
 	int err;
 
@@ -94,8 +153,19 @@ int proxy_create(const struct proxy_env *env, struct proxy **out)
 	err = probe_start(p);
 	if (err < 0)
 		goto out_table;
+	if (env->store && (err = store_reader_create(env->store, &p->reader)) < 0)
+		goto out_probe;
+	p->store = env->store;
+	p->digest = env->digest;
+	p->registrations_tail = &p->registrations;
+	p->calls = env->calls;
+	p->started = proxy_now(p);
+	p->next_record = proxy_wall(p) << 20;
+	dialog_start(p);
 	*out = p;
 	return 0;
+out_probe:
+	probe_stop(p);
 out_table:
 	txn_table_destroy(p->txns);
 out_keys:
@@ -110,12 +180,17 @@ void proxy_destroy(struct proxy *p)
 	if (!p)
 		return;
 	probe_stop(p);
+	dialog_stop(p);
 	stateless_destroy_all(p);
+	auth_destroy_all(p);
+	register_destroy_all(p);
 	while (p->all)
 		context_destroy(p->all);
+	snapshot_deinit(p);
 	txn_table_destroy(p->txns);
 	token_deinit(&p->keys);
 	self_cache_reset(p);
+	store_reader_destroy(p->reader);
 	free(p);
 }
 
@@ -131,6 +206,22 @@ void proxy_reconfigure(struct proxy *p, const struct config *c)
 	probe_start(p); /* without memory nothing is probed, and every target counts as up */
 }
 
+void proxy_conn_lost(struct proxy *p, uint64_t conn)
+{
+	p->conn_lost = true;
+	txn_table_conn_lost(p->txns, conn);
+	p->conn_lost = false;
+	register_conn_lost(p, conn);
+}
+
+void proxy_commit(struct proxy *p)
+{
+	snapshot_commit(p);
+	register_commit(p);
+	if (p->reader)
+		store_read_end(p->reader);
+}
+
 unsigned proxy_contexts(const struct proxy *p)
 {
 	return p->contexts;
@@ -144,7 +235,7 @@ static void response_receive(struct proxy *p, struct packet *pk)
 
 	if (t)
 		txn_client_receive(t, pk->msg);
-	else
+	else if (pk->msg->error || !stray_forward(p, pk->msg))
 		count(CNT_DROP_STRAY_RESPONSE); /* RFC 6026 7.3 */
 	packet_destroy(pk);
 }

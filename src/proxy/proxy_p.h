@@ -2,11 +2,14 @@
 #ifndef PROXY_PROXY_P_H
 #define PROXY_PROXY_P_H
 
+#include "base/counters.h"
 #include "proxy/gateway.h"
 #include "proxy/proxy.h"
 #include "sip/build.h"
 #include "sip/edit.h"
 #include "token_p.h"
+#include "transport/flow_key.h"
+#include "store/db.h"
 #include "txn/txn.h"
 
 #define PROXY_BUILD_MAX       (SIP_MESSAGE_MAX + 4096) /* bytes: the largest message we make of a received one */
@@ -45,11 +48,36 @@ struct proxy {
 	struct pending *pending[PROXY_PENDING_BUCKETS];
 	uint64_t next_ref;
 	struct source_cache *sources;
-	struct prober *prober;     /* worker 0 only */
-	struct context *all;       /* every response context */
-	struct stateless *held;    /* stateless forwards that wait for the resolver */
+	struct prober *prober;  /* worker 0 only */
+	struct context *all;    /* every response context */
+	struct stateless *held; /* stateless forwards that wait for the resolver */
+	/* The registrar; all NULL when there is no store. */
+	struct digest *digest;
+	struct store_env *store;
+	struct store_reader *reader; /* begun by whoever reads first, ended with the batch */
+	struct held *refusals;       /* answers to wrong credentials that are held back */
+	unsigned refusal_count;
+	struct registration *registrations; /* of this batch */
+	struct registration **registrations_tail;
+	uint64_t *lost; /* connections whose bindings are to be removed with this batch */
+	unsigned lost_count, lost_room;
 	char out[PROXY_BUILD_MAX]; /* the message under construction */
 	struct sip_msg_room room;  /* for parsing a message of our own again */
+	bool conn_lost;            /* the failures of now are a connection's end */
+	/* What a restart must know; calls is NULL with store.transactions off. */
+	struct store_env *calls;
+	msec_t started;       /* when this proxy began, for stray responses of the run before */
+	uint64_t next_record; /* the number of the next context's record */
+	struct context *dirty; /* touched by this batch, by dirty_next */
+	uint64_t *ended;       /* records to be deleted with this batch */
+	unsigned ended_count, ended_room;
+	char *snap; /* a record under construction */
+	size_t snap_room; /* bytes */
+	struct dialog_change *dialogs, **dialogs_tail; /* of this batch */
+	unsigned dialog_changes, dialogs_new, dialogs_gone;
+	struct timer dialog_timer;
+	char dialog_place[16]; /* where the next look for old dialogs begins */
+	unsigned dialog_place_len;
 };
 
 static inline msec_t proxy_now(const struct proxy *p)
@@ -57,7 +85,32 @@ static inline msec_t proxy_now(const struct proxy *p)
 	return *p->now;
 }
 
-struct txn_timers proxy_txn_timers(const struct config *c); /* proxy.c */
+/* proxy.c */
+/* ms of the wall clock */
+static inline uint64_t proxy_wall(const struct proxy *p)
+{
+	(void)p;
+	return clock_wall_ns() / 1000000u;
+}
+
+/* --- auth.c: each gives true if the request may go on; else it has been answered, or will be, and the packet is gone --- */
+/* Credentials for the realm, and From (with REGISTER also To) is that user. proxy: 407 instead of 401. */
+bool auth_require(struct proxy *p, struct packet *pk, struct slice realm, bool proxy);
+/* A request that calls somebody: from a user of ours it must show that it is; `required`: nobody else may send it. */
+bool auth_caller(struct proxy *p, struct packet *pk, bool required);
+void auth_destroy_all(struct proxy *p);
+
+/* --- register.c --- */
+void register_receive(struct proxy *p, struct packet *pk,
+		      unsigned domain);                  /* takes the packet; answers after the commit */
+void register_conn_lost(struct proxy *p, uint64_t conn); /* its bindings end with this batch */
+void register_commit(struct proxy *p);
+void register_destroy_all(struct proxy *p);
+
+struct txn_timers proxy_txn_timers(const struct config *c);
+/* Sends what is a message of ours. A response whose connection is gone finds another one (18.2.2); a request does not: its
+ * transaction, if it has one, hears of the connection's end. */
+void proxy_send(struct proxy *p, const struct flow *to, struct slice bytes);
 
 /* --- pending.c --- */
 void pending_add(struct proxy *p, struct pending *w, enum pending_kind kind); /* gives it its ref */
@@ -71,6 +124,9 @@ void self_sent_by(struct proxy *p, unsigned listener, const struct addr *dest, s
 /* True if host (IP or name) and port lead to one of our sockets. port 0: the default, 5060 or 5061. */
 bool self_is_host(const struct proxy *p, struct slice host, uint16_t port, bool secure);
 bool self_is_uri(const struct proxy *p, const struct sip_uri *u);
+/* The listener that a URI of ours leads to, by its transport; -1: none, or not ours. */
+int self_uri_listener(const struct proxy *p, const struct sip_uri *u);
+int self_domain(const struct proxy *p, struct slice host); /* index, or -1: none of ours */
 bool self_is_domain(const struct proxy *p, struct slice host);
 /* The listener to send with to a hop; prefers the one that the request came in on. -1: none of that kind. */
 int self_listener(const struct proxy *p, enum flow_proto proto, const struct addr *dest, int prefer);
@@ -89,6 +145,8 @@ struct plan {
 	struct slice ruri;  /* the Request-URI after preprocessing, in the message or in `text` */
 	struct sip_uri uri; /* the same, parsed (scheme OTHER when it is none that we know) */
 	bool authorized;    /* our own route set, good for this dialog: the request may be relayed along it */
+	struct flow
+		toward; /* with authorized: the flow that our token names for this direction, as flow_key_get has it */
 	struct route_set route;
 };
 /* 0, or the status to refuse the request with. */
@@ -98,11 +156,19 @@ unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, 
 struct target {
 	struct slice ruri;  /* Request-URI to send */
 	struct slice route; /* URI to put on top of the Route headers; empty: none */
+	struct flow flow; /* with has_flow: what it goes over, as flow_key_get gives it; nothing is looked up */
+	bool has_flow;
+	struct slice aor, instance; /* of a registered one: by these its new flow is found; empty: not registered */
+	unsigned group; /* serial search: those of a group are tried at once, groups in the order of their numbers */
+	bool alternate; /* another flow to the instance of the one before: only when that one fails (RFC 5626 5.3) */
+	bool started;   /* a branch was begun for it */
+	bool fallback; /* when the flow is dead the URIs show the way; else the branch fails with 430 (RFC 5626 5.3) */
 };
 struct target_set {
 	unsigned count;
 	bool parallel;
 	bool failover;
+	bool authenticate; /* the route asks for a user of ours */
 	struct target target[PROXY_TARGETS_MAX];
 	unsigned reject;           /* with count 0: the answer */
 	const char *reject_reason; /* NULL: the default */
@@ -128,12 +194,18 @@ struct forward_args {
 };
 /* Builds into p->out. `branch` gets our branch parameter. Bytes, or -ENOBUFS. */
 long forward_build(struct proxy *p, const struct forward_args *a, char branch[static TOKEN_BRANCH_LEN]);
+/* 18.3: the Content-Length that a message for a stream lacks. `text` holds it until the edits are applied. */
+#define FORWARD_LENGTH_MAX 40
+void forward_length(const struct sip_msg *m, struct sip_edits *e, char text[static FORWARD_LENGTH_MAX]);
 /* The URI that says where it goes next: the pushed Route, the first remaining Route, or the Request-URI (16.6 step 6, 7).
  * 0 or -EBADMSG. */
 int forward_hop_uri(const struct route_set *route, const struct target *t, struct sip_uri *out);
-/* A flow towards a hop, on the listener that suits. 0 or -EHOSTUNREACH. */
-int forward_flow(const struct proxy *p, const struct resolver_hop *hop, const struct route_set *route,
-		 const struct flow *source, struct flow *out);
+/* A flow towards a hop, on the listener that suits, with a connection where it needs one; `out` of the arguments is not looked
+ * at. *ack_timeout: ms. 0, -EPROTO (the request must not leave without TLS), -EHOSTUNREACH, or why there is no connection. */
+int forward_flow(struct proxy *p, const struct forward_args *a, const struct resolver_hop *hop,
+		 struct flow *out, uint32_t *ack_timeout);
+/* The same for a target that has a flow of its own; -ENOTCONN: it is dead. */
+int forward_attach(struct proxy *p, const struct forward_args *a, struct flow *out, uint32_t *ack_timeout);
 
 /* --- reply.c: responses that we make, and responses on their way back --- */
 
@@ -147,8 +219,8 @@ void reply_stateless(struct proxy *p, struct packet *pk, unsigned status, const 
 		     struct slice extra);
 /* "Retry-After: N" of drain.retry_after, into text. */
 struct slice reply_retry_after(const struct proxy *p, char text[static 40]);
-/* A received response without its topmost Via, into p->out. Bytes, or -EBADMSG: no Via remains. */
-long reply_strip(struct proxy *p, const struct sip_msg *m);
+/* A received response without its topmost Via, into p->out; for a stream with Content-Length. Bytes, or -EBADMSG: no Via remains. */
+long reply_strip(struct proxy *p, const struct sip_msg *m, bool stream);
 
 /* --- context.c: response contexts (16.7) --- */
 struct branch {
@@ -157,6 +229,11 @@ struct branch {
 	uint8_t cancel_wanted : 1; /* to be cancelled when one comes */
 	uint8_t cancel_sent : 1;
 	uint8_t done : 1; /* has its final response, received or made up */
+	uint8_t unacked : 1; /* … made up since the peer did not acknowledge the request; its transaction goes on */
+	uint8_t udp_only : 1; /* over TCP the hop could not be reached */
+	uint8_t udp_next : 1; /* sent over TCP for its size (18.1.1): hop[hop_next] is the same hop again, for UDP */
+	uint8_t flow_failed : 1; /* the target's own flow was dead */
+	uint8_t resumed : 1;     /* begun in this run, or gone on with after a restart */
 	uint16_t index;
 	uint16_t status; /* the final response's */
 	uint16_t breadth;
@@ -180,6 +257,9 @@ struct context {
 	uint8_t failover : 1; /* its targets are ways to one place (a gateway's): the next is tried only when one fails,
 	                        * not when it says no */
 	uint8_t overload : 1; /* a branch found no room for its transaction: our 503, not somebody else's */
+	uint8_t dirty : 1;    /* in proxy->dirty */
+	uint8_t stored : 1;   /* its record is in the store */
+	uint8_t recovered : 1; /* of the run before: recover_run is to look after it */
 	uint8_t busy;         /* entered: not to be freed now */
 	uint16_t next_index;  /* of the next branch */
 	struct proxy *proxy;
@@ -187,7 +267,11 @@ struct context {
 	struct packet *pk;   /* the request as received; NULL once nothing more will be built from it */
 	struct txn *server;  /* NULL: gone */
 	struct flow source;  /* where responses go */
-	struct timer trying; /* non-INVITE: when RFC 4320 wants a 100 */
+	struct timer trying; /* non-INVITE: when RFC 4320 wants a 100; recovered: when recover_run is to look */
+	uint64_t record;     /* its number in the store; 0: none yet */
+	struct context *dirty_next;
+	char *call_id; /* once the request is gone: of the record */
+	unsigned call_id_len;
 	struct route_set route;
 	uint64_t loop;
 	struct target *target; /* in one block with the text that they point to */
@@ -207,19 +291,58 @@ void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, 
 		   const struct target_set *set);
 void context_cancel(struct context *c); /* a CANCEL from the caller */
 void context_response(struct branch *b, const struct sip_msg *m);
-void context_client_failed(struct branch *b, unsigned status); /* 408: timeout, 503: transport error */
+void context_client_failed(struct branch *b, unsigned status,
+			   enum counter_id cause); /* 408: timeout, 503: transport error */
+void context_client_unacked(struct branch *b);
 void context_resolved(struct branch *b, const struct resolver_answer *a);
 void context_server_gone(struct context *c);
 void context_client_gone(struct branch *b);
 void context_destroy(struct context *c);
+/* For recover.c: a context with nothing but its place; counted as being set up; thrown away before it did anything. */
+struct context *context_make(struct proxy *p, struct slice call_id);
+void context_count(struct context *c);
+void context_discard(struct context *c);
+int context_keep_challenges(struct context *c, struct slice text); /* 0, -ENOMEM */
 /* branch.c; each may end the branch at once and so lead to context_branch_done. */
 void branch_start(struct context *c, unsigned target, unsigned breadth);
+struct branch *branch_make(struct context *c); /* for recover.c: in no list yet; NULL: no memory */
+void branch_go(struct branch *b);              /* sends it on its way */
+void branch_cancel_again(struct branch *b);    /* the CANCEL once more, after a restart */
 void branch_next_hop(struct branch *b);
 void branch_cancel(struct branch *b);
 void branch_resolved(struct branch *b, const struct resolver_answer *a);
 void branch_provisional(struct branch *b);
+void branch_heard(struct branch *b);                 /* it is there: not to be tried over UDP as well */
 void branch_stop(struct proxy *p, struct branch *b); /* timer and look-up */
 void context_branch_done(struct branch *b, unsigned status, const struct sip_msg *m);
+
+/* --- snapshot.c: contexts in the store --- */
+void snapshot_touch(struct context *c);  /* written with this batch */
+void snapshot_forget(struct context *c); /* about to be freed: its record goes with this batch */
+void snapshot_commit(struct proxy *p);
+void snapshot_deinit(struct proxy *p);
+
+/* --- recover.c --- */
+void recover_run(struct context *c); /* in the first batches after a restart */
+
+/* --- dialog.c: confirmed calls in the store --- */
+void dialog_start(struct proxy *p);
+void dialog_stop(struct proxy *p);
+void dialog_confirmed(struct proxy *p, const struct sip_msg *m); /* a 2xx to an INVITE goes to the caller */
+void dialog_ended(struct proxy *p, const struct sip_msg *m);     /* a BYE goes by */
+bool dialog_pending(const struct proxy *p);
+int dialog_write(struct proxy *p, struct store_txn *t);
+void dialog_counted(struct proxy *p); /* what dialog_write did is committed */
+void dialog_clear(struct proxy *p);
+
+/* --- locate.c: targets from the location service --- */
+void locate_targets(struct proxy *p, const struct sip_msg *m, const struct plan *plan, unsigned domain, struct target_set *set);
+/* The flow that a registered target is reached over now: of the same address and instance, or contact. False: none that is alive. */
+bool location_flow(struct proxy *p, const struct target *t, struct flow *out);
+
+/* --- stray.c --- */
+/* A response that matches nothing, shortly after a start: if our own Via branch is on top, it goes where the next Via says. True: it did. */
+bool stray_forward(struct proxy *p, const struct sip_msg *m);
 
 /* --- stateless.c (16.11) --- */
 
@@ -236,6 +359,7 @@ void request_receive(struct proxy *p, struct packet *pk);
 int probe_start(struct proxy *p); /* for the current configuration */
 void probe_stop(struct proxy *p);
 void probe_response(void *owner, unsigned status);
+void probe_unacked(void *owner);
 void probe_gone(void *owner);
 void probe_resolved(struct proxy *p, struct pending *w, const struct resolver_answer *a);
 

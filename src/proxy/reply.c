@@ -12,9 +12,11 @@ void reply_flow(const struct packet *pk, struct flow *out)
 	struct addr a;
 
 	*out = pk->flow;
-	if (flow_is_reliable(out))
+	uint16_t port = v->port ? v->port : out->proto == FLOW_TLS ? 5061 : 5060;
+	if (flow_is_reliable(out)) {
+		out->remote.port = port; /* for when the connection is gone */
 		return;
-	uint16_t port = v->port ? v->port : 5060;
+	}
 	if (v->maddr.len && addr_parse_ip(sip_slice(m, v->maddr), port, &a) == 0 &&
 	    a.family == out->remote.family && addr_is_unicast(&a))
 		out->remote = a;
@@ -43,7 +45,7 @@ void reply_stateless(struct proxy *p, struct packet *pk, unsigned status, const 
 		long n = reply_build(p, pk, status, reason, extra);
 		reply_flow(pk, &f);
 		if (n > 0)
-			p->lower.send(p->lower.ctx, &f, slice_make(p->out, (size_t)n));
+			proxy_send(p, &f, slice_make(p->out, (size_t)n));
 	}
 	packet_destroy(pk);
 }
@@ -60,15 +62,17 @@ struct slice reply_retry_after(const struct proxy *p, char text[static 40])
 	return buf_view(&b);
 }
 
-long reply_strip(struct proxy *p, const struct sip_msg *m)
+long reply_strip(struct proxy *p, const struct sip_msg *m, bool stream)
 {
 	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_VIA);
 	struct sip_edits e;
 	struct sip_values it = {0}, second;
 	struct slice v;
+	bool unframed = stream && m->content_length < 0;
+	char length[FORWARD_LENGTH_MAX];
 
 	/* Nearly always our Via has a line of its own, and there is one below it. */
-	if (h && h->value_len == m->via.whole.len && h->next >= 0 &&
+	if (h && !unframed && h->value_len == m->via.whole.len && h->next >= 0 &&
 	    m->len - (h->end - h->off) <= sizeof(p->out)) {
 		memcpy(p->out, m->buf, h->off);
 		memcpy(p->out + h->off, m->buf + h->end, m->len - h->end);
@@ -82,5 +86,7 @@ long reply_strip(struct proxy *p, const struct sip_msg *m)
 	e.count = 0;
 	e.full = false;
 	sip_edits_remove_value(&e, m, &it);
+	if (unframed)
+		forward_length(m, &e, length);
 	return sip_edits_apply(&e, m, p->out, sizeof(p->out));
 }

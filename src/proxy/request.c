@@ -2,6 +2,7 @@
 #include "proxy_p.h"
 
 #include "base/counters.h"
+#include "txn/snapshot.h"
 
 /* RFC 5393 4.2: it has been here, with all that its routing depends on as it is now. */
 static bool request_is_loop(const struct proxy *p, const struct sip_msg *m, uint64_t loop)
@@ -112,6 +113,27 @@ static bool request_admit(struct proxy *p, struct packet *pk, const struct plan 
 	"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, SUBSCRIBE, NOTIFY, REFER, " \
 	"PUBLISH\r\n"
 
+/* RFC 5923: what is to go to the sender may use the connection that it has opened. Over TLS the certificate says who that is. Over
+ * TCP only the address does, and so the alias must be that very address: with any other, somebody could draw to himself what is
+ * meant for another. */
+static void request_alias(struct proxy *p, const struct packet *pk)
+{
+	const struct sip_msg *m = pk->msg;
+	struct slice via = sip_slice(m, m->via.whole), host = sip_slice(m, m->via.host);
+	const char *params = memchr(via.p, ';', via.len);
+	bool tls = pk->flow.proto == FLOW_TLS;
+	uint16_t port = m->via.port ? m->via.port : tls ? 5061 : 5060;
+	struct addr a;
+
+	if (!p->lower.alias || !params ||
+	    !sip_param_get(slice_make(params, (size_t)(via.p + via.len - params)), SLICE_LIT("alias"), NULL))
+		return;
+	if (tls)
+		p->lower.alias(p->lower.ctx, &pk->flow, port, host);
+	else if (addr_parse_ip(host, port, &a) == 0 && addr_eq_ip(&a, &pk->flow.remote))
+		p->lower.alias(p->lower.ctx, &pk->flow, port, SLICE_NONE);
+}
+
 static void request_route(struct proxy *p, struct packet *pk)
 {
 	const struct sip_msg *m = pk->msg;
@@ -119,7 +141,10 @@ static void request_route(struct proxy *p, struct packet *pk)
 	struct target_set set;
 	struct plan plan;
 	char text[1024];
+	int domain;
 
+	if (pk->flow.conn)
+		request_alias(p, pk);
 	unsigned status = plan_make(p, m, &plan, text, sizeof(text));
 	if (status) {
 		count(CNT_REFUSED_MALFORMED);
@@ -132,7 +157,16 @@ static void request_route(struct proxy *p, struct packet *pk)
 		reply_stateless(p, pk, 200, NULL, SLICE_LIT(OPTIONS_HEADERS));
 		return;
 	}
+	if (m->method == SIP_METHOD_REGISTER && p->reader && !plan.route.next.len &&
+	    (domain = self_domain(p, plan.uri.host)) >= 0) {
+		register_receive(p, pk, (unsigned)domain);
+		return;
+	}
 	targets_find(p, pk, &plan, loop, &set);
+	if (p->digest && !plan.authorized && !auth_caller(p, pk, set.authenticate))
+		return;
+	if (m->method == SIP_METHOD_BYE)
+		dialog_ended(p, m);
 	if (set.count == 0) {
 		/* To a CANCEL a refusal of its routing means that there is nothing to cancel. */
 		if (m->method == SIP_METHOD_CANCEL)
@@ -154,6 +188,12 @@ static bool request_cancel(struct proxy *p, struct packet *pk)
 	if (!t)
 		return false;
 	struct context *c = txn_owner(t);
+	/* The client has come back with another connection since its INVITE: then the 487 goes there too. */
+	if (flow_is_reliable(&pk->flow) && txn_flow(t)->conn != pk->flow.conn) {
+		struct flow f;
+		reply_flow(pk, &f);
+		txn_set_flow(t, &f);
+	}
 	reply_stateless(p, pk, 200, NULL, SLICE_NONE);
 	if (c)
 		context_cancel(c);
@@ -189,7 +229,10 @@ void request_receive(struct proxy *p, struct packet *pk)
 		if (request_cancel(p, pk))
 			return;
 	} else if ((t = txn_server_find(p->txns, m, false)) != NULL) {
+		struct context *c = txn_owner(t);
 		reply_flow(pk, &source);
+		if (c && c->kind == OWNER_CONTEXT)
+			snapshot_touch(c);
 		txn_server_receive(t, m, &source);
 		packet_destroy(pk);
 		return;

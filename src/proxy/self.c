@@ -85,13 +85,18 @@ static struct slice without_dot(struct slice host)
 	return host;
 }
 
-bool self_is_domain(const struct proxy *p, struct slice host)
+int self_domain(const struct proxy *p, struct slice host)
 {
 	host = without_dot(host);
 	for (unsigned i = 0; i < p->config->domain_count; i++)
 		if (slice_ieq(host, slice_str(p->config->domain[i].name)))
-			return true;
-	return false;
+			return (int)i;
+	return -1;
+}
+
+bool self_is_domain(const struct proxy *p, struct slice host)
+{
+	return self_domain(p, host) >= 0;
 }
 
 bool self_is_host(const struct proxy *p, struct slice host, uint16_t port, bool secure)
@@ -110,15 +115,49 @@ bool self_is_host(const struct proxy *p, struct slice host, uint16_t port, bool 
 	return addr_parse_ip(host, port, &a) == 0 && self_is_addr(p, &a);
 }
 
+static enum flow_proto uri_proto(const struct sip_uri *u)
+{
+	struct slice v;
+
+	if (u->scheme == SIP_SCHEME_SIPS)
+		return FLOW_TLS;
+	if (!sip_param_get(u->params, SLICE_LIT("transport"), &v))
+		return FLOW_UDP;
+	return slice_ieq(v, SLICE_LIT("tls")) ? FLOW_TLS : slice_ieq(v, SLICE_LIT("tcp")) ? FLOW_TCP : FLOW_UDP;
+}
+
 bool self_is_uri(const struct proxy *p, const struct sip_uri *u)
 {
 	struct slice maddr;
 
 	if (u->scheme != SIP_SCHEME_SIP && u->scheme != SIP_SCHEME_SIPS)
 		return false;
-	if (sip_param_get(u->params, SLICE_LIT("maddr"), &maddr))
-		return self_is_host(p, maddr, u->port, u->scheme == SIP_SCHEME_SIPS);
-	return self_is_host(p, u->host, u->port, u->scheme == SIP_SCHEME_SIPS);
+	if (!sip_param_get(u->params, SLICE_LIT("maddr"), &maddr))
+		maddr = u->host;
+	return self_is_host(p, maddr, u->port, uri_proto(u) == FLOW_TLS);
+}
+
+int self_uri_listener(const struct proxy *p, const struct sip_uri *u)
+{
+	enum flow_proto proto = uri_proto(u);
+	uint16_t port = u->port ? u->port : proto == FLOW_TLS ? 5061 : 5060;
+	struct slice host = without_dot(u->host);
+	struct addr a;
+	bool ip = addr_parse_ip(host, port, &a) == 0;
+
+	for (unsigned i = 0; i < p->config->listen_count; i++) {
+		const struct config_listen *l = &p->config->listen[i];
+		if (l->proto != proto)
+			continue;
+		if (l->advertise_host && slice_ieq(host, slice_str(l->advertise_host)) &&
+		    port == (l->advertise_port ? l->advertise_port : l->addr.port))
+			return (int)i;
+		if (!ip || l->addr.family != a.family || l->addr.port != port)
+			continue;
+		if (addr_eq(&a, &l->addr) || (addr_is_any(&l->addr) && self_is_addr(p, &a)))
+			return (int)i;
+	}
+	return -1;
 }
 
 int self_listener(const struct proxy *p, enum flow_proto proto, const struct addr *dest, int prefer)

@@ -34,17 +34,15 @@ void stateless_destroy_all(struct proxy *p)
 	}
 }
 
-static void stateless_send(struct proxy *p, const struct packet *pk, const struct route_set *route,
+/* By a hop, or without one by the target's own flow. False: there is no way. What has no transaction cannot turn to UDP when a
+ * connection fails, and so is not sent over TCP for its size (18.1.1). */
+static bool stateless_send(struct proxy *p, const struct packet *pk, const struct route_set *route,
 			   const struct target *target, uint64_t loop, uint16_t index,
 			   const struct resolver_hop *hop)
 {
 	char branch[TOKEN_BRANCH_LEN];
+	uint32_t ack_timeout;
 	struct flow out;
-
-	if (forward_flow(p, hop, route, &pk->flow, &out) < 0) {
-		count(CNT_DROP_SEND);
-		return;
-	}
 	struct forward_args a = {.m = pk->msg,
 				 .source = &pk->flow,
 				 .route = route,
@@ -52,13 +50,16 @@ static void stateless_send(struct proxy *p, const struct packet *pk, const struc
 				 .out = &out,
 				 .loop = loop,
 				 .index = index};
+
+	if ((hop ? forward_flow(p, &a, hop, &out, &ack_timeout) : forward_attach(p, &a, &out, &ack_timeout)) <
+	    0)
+		return false;
 	long n = forward_build(p, &a, branch);
-	if (n < 0) {
-		count(CNT_DROP_SEND);
-		return;
-	}
+	if (n < 0)
+		return false;
 	count(pk->msg->method == SIP_METHOD_ACK ? CNT_STATELESS_ACK : CNT_STATELESS_CANCEL);
-	p->lower.send(p->lower.ctx, &out, slice_make(p->out, (size_t)n));
+	proxy_send(p, &out, slice_make(p->out, (size_t)n));
+	return true;
 }
 
 static void stateless_hold(struct proxy *p, const struct packet *pk, const struct route_set *route,
@@ -102,10 +103,8 @@ void stateless_resolved(struct proxy *p, struct pending *w, const struct resolve
 {
 	struct stateless *s = (struct stateless *)((char *)w - offsetof(struct stateless, pending));
 
-	if (a->error)
+	if (a->error || !stateless_send(p, s->pk, &s->route, &s->target, s->loop, s->index, &a->hop[0]))
 		count(CNT_DROP_SEND);
-	else
-		stateless_send(p, s->pk, &s->route, &s->target, s->loop, s->index, &a->hop[0]);
 	stateless_destroy(s);
 }
 
@@ -116,16 +115,23 @@ void stateless_forward(struct proxy *p, struct packet *pk, const struct plan *pl
 	unsigned n = set->parallel ? set->count : 1;
 
 	for (unsigned i = 0; i < n && i < set->count; i++) {
+		const struct target *t = &set->target[i];
 		struct resolver_hop hop;
 		struct sip_uri uri;
-		int err = forward_hop_uri(&plan->route, &set->target[i], &uri);
+		if (t->has_flow) {
+			if (stateless_send(p, pk, &plan->route, t, loop, (uint16_t)i, NULL))
+				continue;
+			if (!t->fallback) {
+				count(CNT_DROP_SEND);
+				continue;
+			}
+		}
+		int err = forward_hop_uri(&plan->route, t, &uri);
 		if (err == 0)
 			err = resolver_literal(&uri, p->protos, &hop);
-		if (err == 0)
-			stateless_send(p, pk, &plan->route, &set->target[i], loop, (uint16_t)i, &hop);
-		else if (err == -EAGAIN)
-			stateless_hold(p, pk, &plan->route, &set->target[i], loop, (uint16_t)i, &uri);
-		else
+		if (err == -EAGAIN)
+			stateless_hold(p, pk, &plan->route, t, loop, (uint16_t)i, &uri);
+		else if (err || !stateless_send(p, pk, &plan->route, t, loop, (uint16_t)i, &hop))
 			count(CNT_DROP_SEND);
 	}
 	packet_destroy(pk);

@@ -60,13 +60,27 @@ static const char *user_text(const struct plan *plan, char text[static PROXY_USE
 
 static void target_add(struct target_set *set, struct slice ruri)
 {
-	set->target[set->count++] = (struct target){.ruri = ruri};
+	set->target[set->count] = (struct target){.ruri = ruri, .group = set->count};
+	set->count++;
 }
 
 static void targets_reject(struct target_set *set, unsigned status, const char *reason)
 {
 	set->reject = status;
 	set->reject_reason = reason;
+}
+
+/* Along our own route set. The flow in it is a peer's own connection, or its way through a NAT; should that be gone, its URI may
+ * still lead there (RFC 5626 5.3.1 has the 430 for what has no other way). */
+static void targets_dialog(const struct packet *pk, const struct plan *plan, struct target_set *set)
+{
+	struct target *t = &set->target[0];
+
+	target_add(set, plan->ruri);
+	if (flow_is_none(&plan->toward) || flow_eq(&plan->toward, &pk->flow))
+		return; /* … and never back to where it came from */
+	t->flow = plan->toward;
+	t->has_flow = t->fallback = true;
 }
 
 /* What nobody has a route for. */
@@ -96,7 +110,7 @@ void targets_find(struct proxy *p, const struct packet *pk, const struct plan *p
 	const char *user = user_text(plan, room);
 
 	set->count = 0;
-	set->parallel = set->failover = false;
+	set->parallel = set->failover = set->authenticate = false;
 	set->reject = 0;
 	set->reject_reason = NULL;
 	buf_init(&set->text, set->room, sizeof(set->room));
@@ -104,7 +118,7 @@ void targets_find(struct proxy *p, const struct packet *pk, const struct plan *p
 		if (plan->route.next.len == 0 && self_is_uri(p, &plan->uri))
 			targets_reject(set, 404, NULL); /* the dialog's other end would be we ourselves */
 		else
-			target_add(set, plan->ruri);
+			targets_dialog(pk, plan, set);
 		return;
 	}
 	if (plan->route.next.len) {
@@ -116,6 +130,7 @@ void targets_find(struct proxy *p, const struct packet *pk, const struct plan *p
 		const struct config_route *r = &p->config->route[i];
 		if (!route_matches(r, m, plan, user, &pk->flow.remote))
 			continue;
+		set->authenticate = r->authenticate;
 		if (r->reject)
 			targets_reject(set, r->reject, r->reject_reason);
 		else if (r->gateway >= 0)
@@ -126,5 +141,11 @@ void targets_find(struct proxy *p, const struct packet *pk, const struct plan *p
 			target_add(set, plan->ruri);
 		return;
 	}
-	targets_refuse(p, m, plan, set);
+	int domain = p->reader && plan->uri.user.len && m->method != SIP_METHOD_REGISTER
+			     ? self_domain(p, plan->uri.host)
+			     : -1;
+	if (domain >= 0)
+		locate_targets(p, m, plan, (unsigned)domain, set);
+	else
+		targets_refuse(p, m, plan, set);
 }

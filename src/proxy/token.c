@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "base/hash.h"
+#include "transport/flow_key.h"
 
 #define BRANCH_COOKIE     "z9hG4bKhf"
 #define BRANCH_COOKIE_LEN 9
@@ -10,8 +11,10 @@
 #define BRANCH_MAC        10
 #define ROUTE_COOKIE      "hfr"
 #define ROUTE_COOKIE_LEN  3
-#define ROUTE_RAW         9  /* bytes of MAC */
-#define MAC_LEN           32 /* SHA-256 */
+#define ROUTE_RAW         9     /* bytes of MAC */
+#define FLOW_COOKIE       "hff" /* as long as the other */
+#define FLOW_KEYS_MAX     51    /* bytes: two keys, filled up to a multiple of 3 */
+#define MAC_LEN           32    /* SHA-256 */
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -222,13 +225,16 @@ bool token_branch_check(const struct token_keys *k, const struct sip_msg *m, con
 	return true;
 }
 
-static void route_mac(const struct token_keys *k, struct slice call_id, struct slice tag,
+/* `keys`: of the flows; empty: a token without them. As the parts are led by their lengths, a token of one form is none of the other. */
+static void route_mac(const struct token_keys *k, struct slice keys, struct slice call_id, struct slice tag,
 		      unsigned char mac[static MAC_LEN])
 {
 	struct mac_input input;
 
 	input.hd = k->route;
 	input.len = 0;
+	if (keys.len)
+		mac_part(&input, keys);
 	mac_part(&input, call_id);
 	mac_part(&input, tag);
 	mac_finish(&input, mac);
@@ -239,29 +245,78 @@ void token_route_make(const struct token_keys *k, struct slice call_id, struct s
 {
 	unsigned char mac[MAC_LEN];
 
-	route_mac(k, call_id, caller_tag, mac);
+	route_mac(k, SLICE_NONE, call_id, caller_tag, mac);
 	memcpy(out, ROUTE_COOKIE, ROUTE_COOKIE_LEN);
 	text_encode(mac, ROUTE_RAW, out + ROUTE_COOKIE_LEN);
 }
 
-bool token_route_is_form(struct slice user)
+unsigned token_flow_make(const struct token_keys *k, struct slice call_id, struct slice caller_tag,
+			 const struct flow *caller, const struct flow *callee, char out[static TOKEN_FLOW_MAX])
 {
-	return user.len == TOKEN_ROUTE_LEN && memcmp(user.p, ROUTE_COOKIE, ROUTE_COOKIE_LEN) == 0;
+	unsigned char raw[FLOW_KEYS_MAX + ROUTE_RAW], mac[MAC_LEN];
+	struct buf b;
+
+	buf_init(&b, (char *)raw, FLOW_KEYS_MAX);
+	flow_key_put(caller, &b);
+	flow_key_put(callee, &b);
+	while (b.len % 3)
+		buf_char(&b, 0);
+	route_mac(k, buf_view(&b), call_id, caller_tag, mac);
+	memcpy(raw + b.len, mac, ROUTE_RAW);
+	memcpy(out, FLOW_COOKIE, ROUTE_COOKIE_LEN);
+	text_encode(raw, b.len + ROUTE_RAW, out + ROUTE_COOKIE_LEN);
+	return (unsigned)(ROUTE_COOKIE_LEN + (b.len + ROUTE_RAW) / 3 * 4);
 }
 
-bool token_route_check(const struct token_keys *k, const struct sip_msg *m, struct slice user)
+static bool is_flow_form(struct slice user)
 {
-	unsigned char raw[ROUTE_RAW], mac[MAC_LEN];
+	return user.len > TOKEN_ROUTE_LEN && user.len <= TOKEN_FLOW_MAX &&
+	       (user.len - ROUTE_COOKIE_LEN) % 4 == 0 && memcmp(user.p, FLOW_COOKIE, ROUTE_COOKIE_LEN) == 0;
+}
+
+bool token_route_is_form(struct slice user)
+{
+	return is_flow_form(user) ||
+	       (user.len == TOKEN_ROUTE_LEN && memcmp(user.p, ROUTE_COOKIE, ROUTE_COOKIE_LEN) == 0);
+}
+
+/* Two keys and what fills them up. */
+static bool flow_keys_read(struct slice keys, struct flow *caller, struct flow *callee)
+{
+	*caller = *callee = (struct flow){0};
+	if (keys.len == 0)
+		return true;
+	if (flow_key_get(&keys, caller) < 0 || flow_key_get(&keys, callee) < 0 || keys.len > 2)
+		return false;
+	for (size_t i = 0; i < keys.len; i++)
+		if (keys.p[i])
+			return false;
+	return true;
+}
+
+bool token_route_check(const struct token_keys *k, const struct sip_msg *m, struct slice user,
+		       struct flow *toward)
+{
+	unsigned char raw[FLOW_KEYS_MAX + ROUTE_RAW], mac[MAC_LEN];
+	struct slice call_id = sip_slice(m, m->call_id);
+	struct flow caller, callee;
 
 	if (!token_route_is_form(user) ||
-	    !text_decode(user.p + ROUTE_COOKIE_LEN, TOKEN_ROUTE_LEN - ROUTE_COOKIE_LEN, raw))
+	    !text_decode(user.p + ROUTE_COOKIE_LEN, user.len - ROUTE_COOKIE_LEN, raw))
 		return false;
+	struct slice keys = slice_make((const char *)raw, (user.len - ROUTE_COOKIE_LEN) / 4 * 3 - ROUTE_RAW);
 	/* The caller of the dialog may be either side of this request. */
-	route_mac(k, sip_slice(m, m->call_id), sip_slice(m, m->from_tag), mac);
-	if (mac_equal(mac, raw, ROUTE_RAW))
-		return true;
-	if (m->to_tag.len == 0)
+	route_mac(k, keys, call_id, sip_slice(m, m->from_tag), mac);
+	bool by_caller = mac_equal(mac, raw + keys.len, ROUTE_RAW);
+	if (!by_caller) {
+		if (m->to_tag.len == 0)
+			return false;
+		route_mac(k, keys, call_id, sip_slice(m, m->to_tag), mac);
+		if (!mac_equal(mac, raw + keys.len, ROUTE_RAW))
+			return false;
+	}
+	if (!flow_keys_read(keys, &caller, &callee))
 		return false;
-	route_mac(k, sip_slice(m, m->call_id), sip_slice(m, m->to_tag), mac);
-	return mac_equal(mac, raw, ROUTE_RAW);
+	*toward = by_caller ? callee : caller;
+	return true;
 }

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "sip/message.h"
 #include "store/store.h"
+#include "transport/flow.h"
 
 struct token_keys {
 	gnutls_hmac_hd_t branch;
@@ -43,8 +44,18 @@ bool token_branch_peek(struct slice branch, uint64_t *loop_prefix);
  * answers, and for nothing else. */
 void token_route_make(const struct token_keys *k, struct slice call_id, struct slice caller_tag,
 		      char out[static TOKEN_ROUTE_LEN]);
-/* True if `user` is the token of m's dialog: Call-ID, and one of its tags is the caller's. */
-bool token_route_check(const struct token_keys *k, const struct sip_msg *m, struct slice user);
+
+#define TOKEN_FLOW_MAX 83 /* "hff" and at most 80 characters */
+
+/* The same with the flows by which the two sides are to be reached (RFC 5626 5.3): that of the caller and that of who was
+ * called; NULL: by the usual ways. Returns its length. */
+unsigned token_flow_make(const struct token_keys *k, struct slice call_id, struct slice caller_tag,
+			 const struct flow *caller, const struct flow *callee, char out[static TOKEN_FLOW_MAX]);
+
+/* True if `user` is the token of m's dialog: Call-ID, and one of its tags is the caller's. *toward gets the flow to the side that m
+ * does not come from, as flow_key_get gives it; that of none if the token has none. */
+bool token_route_check(const struct token_keys *k, const struct sip_msg *m, struct slice user,
+		       struct flow *toward);
 /* True if `user` has a route token's form. */
 bool token_route_is_form(struct slice user);
 

@@ -1,5 +1,6 @@
 #include "harness_p.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -37,16 +38,21 @@ char *h_keepf(struct harness *h, const char *fmt, ...)
 
 /* --- what the proxy sees below --- */
 
-static void on_send(void *ctx, const struct flow *to, struct slice bytes)
+static int on_send(void *ctx, const struct flow *to, struct slice bytes)
 {
 	struct harness *h = ctx;
+	struct h_conn *conn = to->conn ? h_conn_find(h, to->conn) : NULL;
+	if (flow_is_reliable(to) && !to->conn)
+		fail_msg("sent over TCP or TLS without a connection:\n" SLICE_FMT, SLICE_ARG(bytes));
+	if (to->conn && (!conn || conn->dead))
+		return -ENOTCONN;
 	for (struct h_sent *s = h->running ? h->sent : NULL; s; s = s->next)
 		if (addr_eq(&s->to.remote, &to->remote) &&
 		    slice_eq(slice_make(s->msg->buf, s->msg->len), bytes)) {
 			s->copies++;
-			return;
+			return 0;
 		}
-	int rc = sip_msg_parse(&h->room, bytes.p, bytes.len, false);
+	int rc = sip_msg_parse(&h->room, bytes.p, bytes.len, conn != NULL);
 	/* what refuses a malformed request has to repeat what was wrong: a CSeq, for instance (8.2.6.2) */
 	if (rc || (h->room.msg.error && h->room.msg.status != 400 && h->room.msg.status != 505))
 		fail_msg("what was sent does not parse (%s):\n" SLICE_FMT, h->room.msg.error_text,
@@ -57,11 +63,12 @@ static void on_send(void *ctx, const struct flow *to, struct slice bytes)
 	if (!s)
 		fail_msg("no memory");
 	s->to = *to;
-	addr_str(&to->remote, s->to_text);
+	addr_str(conn ? &conn->remote : &to->remote, s->to_text);
 	s->at = h->now;
 	s->msg = sip_msg_clone(&h->room.msg);
 	*h->sent_tail = s;
 	h->sent_tail = &s->next;
+	return 0;
 }
 
 static int on_resolve(void *ctx, const struct sip_uri *uri, uint64_t ref)
@@ -104,7 +111,7 @@ static struct config *load(const char *conf)
 	return c;
 }
 
-struct harness *h_start(const char *conf)
+struct harness *h_start_on(const char *conf, const char *listeners)
 {
 	struct harness *h = calloc(1, sizeof(*h));
 	if (!h)
@@ -115,6 +122,8 @@ struct harness *h_start(const char *conf)
 	wheel_init(&h->wheel, h->now);
 	hash_init(42);
 	h->config = load(conf);
+	if (listeners)
+		h_conn_listeners(h->config, listeners);
 	h->shared.states = gateway_states_create(h->config);
 	struct proxy_env env = {
 		.config = h->config,
@@ -124,9 +133,23 @@ struct harness *h_start(const char *conf)
 		.wheel = &h->wheel,
 		.now = &h->now,
 	};
+	h_conn_lower(&env.lower);
 	if (proxy_create(&env, &h->proxy))
 		fail_msg("proxy_create failed");
 	return h;
+}
+
+struct harness *h_start(const char *conf)
+{
+	return h_start_on(conf, NULL);
+}
+
+void h_retarget(struct harness *h, unsigned i, const char *uri)
+{
+	struct config_target *t = &h->config->gateway[0].target[i];
+	t->text = h_keepf(h, "%s", uri);
+	if (sip_uri_parse(slice_str(t->text), &t->uri))
+		fail_msg("%s is no URI", uri);
 }
 
 void h_stop(struct harness *h)
@@ -147,6 +170,7 @@ void h_stop(struct harness *h)
 		next = t->next;
 		free(t);
 	}
+	h_conn_stop(h);
 	free(h->last);
 	free(h);
 }
@@ -194,10 +218,17 @@ unsigned h_slots_held(const struct harness *h)
 static struct flow flow_from(struct harness *h, const char *from)
 {
 	struct flow f = {.proto = FLOW_UDP};
+	struct h_conn *c = h->from_conn ? h_conn_find(h, h->from_conn) : NULL;
+	if (c) {
+		f = (struct flow){
+			.proto = c->proto, .listener = c->listener, .remote = c->remote, .conn = c->id};
+		return f;
+	}
 	if (addr_parse(slice_str(from), &f.remote))
 		fail_msg("%s is no address", from);
 	for (unsigned i = 0; i < h->config->listen_count; i++)
-		if (h->config->listen[i].addr.family == f.remote.family) {
+		if (h->config->listen[i].proto == FLOW_UDP &&
+		    h->config->listen[i].addr.family == f.remote.family) {
 			f.listener = (uint16_t)i;
 			f.local = h->config->listen[i].addr;
 			return f;
@@ -221,7 +252,7 @@ bool h_recv_bytes(struct harness *h, const char *from, struct slice bytes)
 	if (!exact)
 		fail_msg("no memory");
 	memcpy(exact, bytes.p, bytes.len);
-	if (sip_msg_parse(&h->room, exact, bytes.len, false) == 0) {
+	if (sip_msg_parse(&h->room, exact, bytes.len, h->from_conn != 0) == 0) {
 		struct flow f = flow_from(h, from);
 		pk = packet_create(&h->room.msg, &f, h->now * 1000000);
 		if (!pk)
@@ -375,6 +406,11 @@ unsigned h_sent_listener(const struct harness *h, const struct sip_msg *m)
 	return sent_of(h, m)->to.listener;
 }
 
+uint64_t h_sent_conn(const struct harness *h, const struct sip_msg *m)
+{
+	return sent_of(h, m)->to.conn;
+}
+
 msec_t h_sent_at(const struct harness *h, const struct sip_msg *m)
 {
 	return sent_of(h, m)->at;
@@ -417,8 +453,9 @@ void h_resolved(struct harness *h, uint64_t ref, int error, const char *hops)
 	for (const char *p = hops; p && *p && a.hop_count < RESOLVER_HOPS_MAX;) {
 		size_t n = strcspn(p, " ");
 		struct resolver_hop *hop = &a.hop[a.hop_count++];
-		hop->proto = FLOW_UDP;
-		if (addr_parse(slice_make(p, n), &hop->addr))
+		const char *at = p;
+		hop->proto = (uint8_t)h_proto(&at);
+		if (addr_parse(slice_make(at, n - (size_t)(at - p)), &hop->addr))
 			fail_msg("%s is no address", p);
 		p += n;
 		p += strspn(p, " ");

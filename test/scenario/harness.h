@@ -38,7 +38,12 @@ struct harness;
 /* Starts a proxy on the configuration text; fails the test if it cannot. Two harnesses alive at once, or one after
  * another, have the same secret: as a restart on the same store. */
 struct harness *h_start(const char *conf);
+/* The same with other listeners in the place of the configuration's, of which there must be as many:
+ * "udp:192.0.2.1:5060 tls:192.0.2.1:5061". */
+struct harness *h_start_on(const char *conf, const char *listeners);
 void h_stop(struct harness *h);
+/* The i-th target of the first gateway becomes this URI. */
+void h_retarget(struct harness *h, unsigned i, const char *uri);
 
 /* h goes on with the configuration of the other, and the other way round. */
 void h_swap_config(struct harness *h, struct harness *other);
@@ -61,6 +66,7 @@ struct slice h_last_received(const struct harness *h);
  * "" leaves a header out where it says so. */
 struct h_req {
 	const char *from;         /* source; H_CALLER */
+	uint64_t conn;            /* the connection that it comes over, instead of `from` */
 	const char *method;       /* "INVITE" */
 	const char *ruri;         /* "sip:bob@example.test" */
 	const char *via;          /* sent-by and parameters but branch; the source */
@@ -81,6 +87,7 @@ void h_request(struct harness *h, const struct h_req *r);
 /* The response of a UAS to a request that the proxy sent it. */
 struct h_rep {
 	const char *from;   /* source; where the request went */
+	uint64_t conn;      /* the connection that it comes over; the request's */
 	const char *reason; /* "Whatever" */
 	const char *to_tag; /* "bob"; not in a 100 */
 	const char *extra;  /* whole lines, with LF */
@@ -95,6 +102,25 @@ void h_undeliverable(struct harness *h, const struct sip_msg *m);
 /* Route lines (with LF) that the caller makes of the Record-Route of a response (reversed), or the callee of a
  * request's (in order). "" if there is none. */
 const char *h_route_set(struct harness *h, const struct sip_msg *m);
+
+/* --- connections --- */
+
+/* A peer opens one: "tcp:192.0.2.10:40000". It comes in on the first listener of its kind. */
+uint64_t h_conn_open(struct harness *h, const char *from);
+/* It ends, and the proxy is told if it watches. Cut, it is told by the next h_conn_news only, as if from the mailbox. */
+void h_conn_lose(struct harness *h, uint64_t conn);
+void h_conn_cut(struct harness *h, uint64_t conn);
+void h_conn_news(struct harness *h);
+/* From now on the peer's kernel is silent on all connections to it, or takes bytes again. */
+void h_conn_silent(struct harness *h, const char *remote, bool silent);
+/* From now on no connection to there can even be begun. */
+void h_conn_refuse(struct harness *h, const char *remote);
+unsigned h_conns_opened(const struct harness *h); /* by the proxy */
+const char *h_conn_name(const struct harness *h,
+			uint64_t conn); /* that the peer is to prove to be (TLS), or "" */
+const char *h_conn_remote(struct harness *h, uint64_t conn);
+const char *h_aliases(
+	struct harness *h); /* "1:5060/ 2:5061/host": connection, port, name of each alias so far */
 
 /* --- time --- */
 
@@ -115,6 +141,7 @@ const char *h_pending(struct harness *h); /* all that is left, as text for a fai
 unsigned h_copies(const struct harness *h, const struct sip_msg *m); /* times that timers repeated it */
 const char *h_sent_to(const struct harness *h, const struct sip_msg *m);
 unsigned h_sent_listener(const struct harness *h, const struct sip_msg *m);
+uint64_t h_sent_conn(const struct harness *h, const struct sip_msg *m); /* 0: a datagram */
 msec_t h_sent_at(const struct harness *h, const struct sip_msg *m);
 unsigned h_sent_count(const struct harness *h); /* all that ever left, copies not counted */
 
@@ -147,7 +174,7 @@ void h_assert_passed(struct harness *h, struct slice received, const struct sip_
 /* Takes the oldest look-up asked for and not taken; its URI must contain `text`. */
 uint64_t h_expect_resolve(struct harness *h, const char *text);
 unsigned h_resolves(const struct harness *h); /* not taken yet */
-/* hops: "192.0.2.21:5060 192.0.2.22:5060", over UDP; NULL with an error. */
+/* hops: "192.0.2.21:5060 tcp:192.0.2.22:5060", over UDP where nothing else is said; NULL with an error. */
 void h_resolved(struct harness *h, uint64_t ref, int error, const char *hops);
 
 #endif

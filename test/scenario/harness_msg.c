@@ -18,9 +18,14 @@ void h_request(struct harness *h, const struct h_req *r)
 	const char *branch = r->branch ? r->branch : h_keepf(h, "z9hG4bK-%s-%u", call_id, cseq);
 	const char *contact =
 		strcmp(method, "INVITE") == 0 ? h_keepf(h, "Contact: <sip:contact@%s>\n", from) : "";
+	struct h_conn *conn = r->conn ? h_conn_find(h, r->conn) : NULL;
+	if (conn)
+		from = h_conn_remote(h, conn->id);
+	struct slice proto = flow_proto_name(conn ? (enum flow_proto)conn->proto : FLOW_UDP);
+	h->from_conn = r->conn;
 	h_recv(h, from,
 	       "%s %s SIP/2.0\n"
-	       "Via: SIP/2.0/UDP %s;branch=%s\n"
+	       "Via: SIP/2.0/%.*s %s;branch=%s\n"
 	       "%s%s%s"
 	       "From: %s;tag=%s\n"
 	       "To: %s%s%s\n"
@@ -29,11 +34,13 @@ void h_request(struct harness *h, const struct h_req *r)
 	       "%s%s"
 	       "Content-Length: %zu\n"
 	       "\n%s",
-	       method, dflt(r->ruri, "sip:bob@example.test"), dflt(r->via, from), branch,
-	       *mf ? "Max-Forwards: " : "", mf, *mf ? "\n" : "", dflt(r->from_hdr, "<sip:alice@caller.test>"),
-	       dflt(r->from_tag, "alice"), dflt(r->to_hdr, "<sip:bob@example.test>"), r->to_tag ? ";tag=" : "",
-	       dflt(r->to_tag, ""), call_id, cseq, method, contact, dflt(r->extra, ""),
-	       r->body ? strlen(r->body) : 0, dflt(r->body, ""));
+	       method, dflt(r->ruri, "sip:bob@example.test"), (int)proto.len, proto.p, dflt(r->via, from),
+	       branch, *mf ? "Max-Forwards: " : "", mf, *mf ? "\n" : "",
+	       dflt(r->from_hdr, "<sip:alice@caller.test>"), dflt(r->from_tag, "alice"),
+	       dflt(r->to_hdr, "<sip:bob@example.test>"), r->to_tag ? ";tag=" : "", dflt(r->to_tag, ""),
+	       call_id, cseq, method, contact, dflt(r->extra, ""), r->body ? strlen(r->body) : 0,
+	       dflt(r->body, ""));
+	h->from_conn = 0;
 }
 
 /* Lines of m with a header name, as received. */
@@ -51,6 +58,7 @@ void h_reply(struct harness *h, const struct sip_msg *req, unsigned status, cons
 	const char *to = h_hdr(h, req, "To", 0);
 	bool tag = status > 100 && req->to_tag.len == 0;
 	bool dialog = status > 100 && status < 300;
+	h->from_conn = r->conn ? r->conn : h_sent_conn(h, req);
 	h_recv(h, from,
 	       "SIP/2.0 %u %s\n"
 	       "%s"
@@ -68,6 +76,7 @@ void h_reply(struct harness *h, const struct sip_msg *req, unsigned status, cons
 	       tag ? ";tag=" : "", tag ? dflt(r->to_tag, "bob") : "", h_hdr(h, req, "Call-ID", 0),
 	       h_hdr(h, req, "CSeq", 0), dialog ? "Contact: <sip:callee@" : "", dialog ? from : "",
 	       dialog ? ">\n" : "", dflt(r->extra, ""), r->body ? strlen(r->body) : 0, dflt(r->body, ""));
+	h->from_conn = 0;
 }
 
 const char *h_route_set(struct harness *h, const struct sip_msg *m)
@@ -85,7 +94,7 @@ const char *h_route_set(struct harness *h, const struct sip_msg *m)
 const struct sip_msg *h_call(struct harness *h, const char *to, const struct h_req *r)
 {
 	h_request(h, r);
-	h_expect_response(h, dflt(r->from, H_CALLER), 100);
+	h_expect_response(h, r->conn ? h_conn_remote(h, r->conn) : dflt(r->from, H_CALLER), 100);
 	return h_expect_request(h, to, "INVITE");
 }
 

@@ -22,6 +22,24 @@ struct h_resolve {
 	char uri[512];
 };
 
+#define H_ACK_TIMEOUT 2000 /* ms, of every connection */
+
+struct h_conn {
+	struct h_conn *next;
+	uint64_t id;
+	uint8_t proto;
+	uint16_t listener;
+	bool inbound, dead, watched, told;
+	struct addr remote;
+	char name[64];
+};
+
+struct h_peer { /* a place where connections fare badly */
+	struct h_peer *next;
+	struct addr remote;
+	bool silent, refused;
+};
+
 struct h_text { /* strings given out, freed by h_stop */
 	struct h_text *next;
 	char text[];
@@ -37,13 +55,24 @@ struct harness {
 	struct h_sent *sent, **sent_tail;
 	struct h_resolve *resolves, **resolves_tail;
 	struct h_text *texts;
-	char *last; /* received last */
+	struct h_conn *conns;
+	struct h_peer *peers;
+	char aliases[512];
+	uint64_t from_conn; /* what is received comes over this; 0: a datagram */
+	char *last;         /* received last */
 	size_t last_len;
 	_Atomic uint64_t slot[H_SLOTS];
 	unsigned slots;
 	struct sip_msg_room room;
 	char scratch[SIP_MESSAGE_MAX + 1];
 };
+
+/* harness_conn.c */
+void h_conn_lower(struct proxy_lower *lower);
+void h_conn_listeners(struct config *c, const char *listeners);
+void h_conn_stop(struct harness *h);
+struct h_conn *h_conn_find(const struct harness *h, uint64_t id); /* NULL: no such */
+enum flow_proto h_proto(const char **text);                       /* takes "tcp:" off */
 
 /* Memory that lives until h_stop. */
 char *h_keep(struct harness *h, size_t len);

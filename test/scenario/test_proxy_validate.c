@@ -91,7 +91,8 @@ static void test_routes_in_order(void **state)
 	H_CALL(h, H_A, .ruri = "sip:bob@example.test", .from = "198.51.100.7:5060", .call_id = "4");
 	H_CALL(h, H_B, .ruri = "sip:bob@example.test", .from = "198.51.101.7:5060", .call_id = "5");
 	H_CALL(h, H_B, .ruri = "sip:example.test", .call_id = "6");
-	H_CALL(h, H_B, .ruri = "sips:bob@example.test", .call_id = "7");
+	H_REQ(h, .ruri = "sips:bob@example.test", .call_id = "7"); /* which has no gateway with TLS */
+	h_expect_response(h, H_CALLER, 480);
 	h_expect_silence(h);
 	h_stop(h);
 }

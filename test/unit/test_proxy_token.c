@@ -2,6 +2,7 @@
 #include "unit.h"
 
 #include "../../src/proxy/token_p.h"
+#include "transport/flow_key.h"
 
 #define REST                                                                                          \
 	"From: <sip:a@example.com>;tag=caller\r\nTo: <sip:b@example.com>\r\nCall-ID: %s\r\nCSeq: %d " \
@@ -105,15 +106,23 @@ static void test_loop_hash(void **state)
 	token_deinit(&k);
 }
 
-static bool route_is_ours(struct token_keys *k, const char *token, const char *from, const char *to,
-			  const char *call_id)
+static struct flow toward; /* of the last one that was */
+
+static bool user_is_ours(struct token_keys *k, struct slice token, const char *from, const char *to,
+			 const char *call_id)
 {
 	const struct sip_msg *m =
 		parse("BYE sip:b@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKx\r\n"
 		      "From: <sip:a@b>;tag=%s\r\nTo: <sip:c@d>;tag=%s\r\nCall-ID: %s\r\n"
 		      "CSeq: 2 BYE\r\n\r\n",
 		      from, to, call_id);
-	return token_route_check(k, m, slice_make(token, TOKEN_ROUTE_LEN));
+	return token_route_check(k, m, token, &toward);
+}
+
+static bool route_is_ours(struct token_keys *k, const char *token, const char *from, const char *to,
+			  const char *call_id)
+{
+	return user_is_ours(k, slice_make(token, TOKEN_ROUTE_LEN), from, to, call_id);
 }
 
 static void test_route(void **state)
@@ -126,6 +135,7 @@ static void test_route(void **state)
 	token_route_make(&k, SLICE_LIT("call-1"), SLICE_LIT("caller"), t);
 	assert_true(token_route_is_form(slice_make(t, sizeof(t))));
 	assert_true(route_is_ours(&k, t, "caller", "callee", "call-1"));
+	assert_true(flow_is_none(&toward));
 	assert_true(route_is_ours(&k, t, "callee", "caller", "call-1"));
 	assert_false(route_is_ours(&k, t, "callee", "third", "call-1"));
 	assert_false(route_is_ours(&k, t, "caller", "callee", "call-2"));
@@ -137,12 +147,74 @@ static void test_route(void **state)
 	token_deinit(&k);
 }
 
+static struct flow flow_of(enum flow_proto proto, const char *remote, uint64_t conn)
+{
+	struct flow f = {.proto = (uint8_t)proto, .listener = 513, .conn = conn};
+	if (remote)
+		assert_int_equal(addr_parse(slice_str(remote), &f.remote), 0);
+	return f;
+}
+
+/* Each side is told the way to the other. */
+static void test_flows(void **state)
+{
+	struct token_keys k, foreign;
+	struct flow flow[] = {
+		{0},
+		flow_of(FLOW_TCP, "192.0.2.7:4711", 0x0123456789abcdefu),
+		flow_of(FLOW_UDP, "192.0.2.8:65535", 0),
+		flow_of(FLOW_UDP, "[2001:db8::8]:5060", 0),
+	};
+	size_t n = sizeof(flow) / sizeof(flow[0]), longest = 0;
+
+	(void)state;
+	assert_int_equal(token_init(&k, secret), 0);
+	assert_int_equal(token_init(&foreign, other), 0);
+	for (size_t i = 0; i < n * n; i++) {
+		const struct flow *a = &flow[i / n], *b = &flow[i % n];
+		char t[TOKEN_FLOW_MAX], bad[TOKEN_FLOW_MAX];
+		size_t len = token_flow_make(&k, SLICE_LIT("call-1"), SLICE_LIT("caller"), i / n ? a : NULL,
+					     i % n ? b : NULL, t);
+		struct slice token = slice_make(t, len);
+		longest = len > longest ? len : longest;
+		assert_true(len <= sizeof(t));
+		assert_true(token_route_is_form(token));
+		assert_true(user_is_ours(&k, token, "caller", "callee", "call-1"));
+		assert_true(flow_eq(&toward, b) && toward.listener == b->listener);
+		assert_true(user_is_ours(&k, token, "callee", "caller", "call-1"));
+		assert_true(flow_eq(&toward, a) && toward.listener == a->listener);
+		assert_false(user_is_ours(&k, token, "callee", "third", "call-1"));
+		assert_false(user_is_ours(&k, token, "caller", "callee", "call-2"));
+		assert_false(user_is_ours(&foreign, token, "caller", "callee", "call-1"));
+		for (size_t at = 0; at < len; at++) {
+			memcpy(bad, t, len);
+			bad[at] = bad[at] == 'A' ? 'B' : 'A';
+			assert_false(user_is_ours(&k, slice_make(bad, len), "caller", "callee", "call-1"));
+			assert_false(user_is_ours(&k, slice_make(t, at), "caller", "callee", "call-1"));
+		}
+		for (size_t at = 3; at < len; at++) {
+			memcpy(bad, t, len);
+			bad[at] = '!';
+			assert_false(user_is_ours(&k, slice_make(bad, len), "caller", "callee", "call-1"));
+		}
+	}
+	assert_int_equal(longest, TOKEN_FLOW_MAX);
+	char huge[400];
+	memset(huge, 'A', sizeof(huge));
+	memcpy(huge, "hff", 3);
+	for (size_t len = 0; len < sizeof(huge); len++)
+		assert_false(user_is_ours(&k, slice_make(huge, len), "caller", "callee", "call-1"));
+	token_deinit(&foreign);
+	token_deinit(&k);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_branch),
 		cmocka_unit_test(test_loop_hash),
 		cmocka_unit_test(test_route),
+		cmocka_unit_test(test_flows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,219 @@
+/* REGISTER for a domain of ours. The registrations of a batch are gathered and applied at its commit, in one transaction of the store; their
+ * answers leave after it. So workers hold the store's only write lock for as long as the work takes, and no longer. */
+#include "proxy_p.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/counters.h"
+#include "base/log.h"
+#include "registrar/registrar.h"
+
+struct registration {
+	struct registration *next;
+	struct packet *pk;
+	unsigned domain;
+	unsigned status;
+	const char *reason;
+	bool changed;
+	struct slice extra; /* malloc'd */
+	char aor[LOCATION_AOR_MAX];
+	unsigned aor_len;
+};
+
+static void registration_destroy(struct registration *r)
+{
+	packet_destroy(r->pk);
+	free((void *)(uintptr_t)r->extra.p);
+	free(r);
+}
+
+void register_destroy_all(struct proxy *p)
+{
+	while (p->registrations) {
+		struct registration *r = p->registrations;
+		p->registrations = r->next;
+		registration_destroy(r);
+	}
+	free(p->lost);
+}
+
+/* Through the request's transaction, so that copies get the same answer. Ends the packet. */
+static void respond(struct proxy *p, struct packet *pk, unsigned status, const char *reason, struct slice extra)
+{
+	struct txn *t = txn_server_find(p->txns, pk->msg, false);
+	long n = reply_build(p, pk, status, reason, extra);
+
+	if (t && n > 0)
+		txn_server_respond(t, status, slice_make(p->out, (size_t)n));
+	packet_destroy(pk);
+}
+
+static bool aor_of(const struct proxy *p, const struct sip_msg *m, struct slice domain, struct buf *aor)
+{
+	struct sip_uri to;
+
+	(void)p;
+	return sip_uri_parse(sip_slice(m, m->to_uri), &to) == 0 && slice_ieq(to.host, domain) &&
+	       location_aor(to.user, domain, aor) == 0;
+}
+
+/* A binding may depend on the connection: then we must hear of its end. False: it has ended already, and nobody waits for an
+ * answer. */
+static bool watch_flow(struct proxy *p, const struct packet *pk)
+{
+	struct flow flow = pk->flow;
+	uint32_t ack;
+	return !pk->flow.conn || !p->lower.attach || p->lower.attach(p->lower.ctx, &flow, &ack) == 0;
+}
+
+void register_receive(struct proxy *p, struct packet *pk, unsigned domain)
+{
+	const struct config_domain *d = &p->config->domain[domain];
+	struct slice name = slice_str(d->name);
+	struct registration *r;
+	struct flow source;
+	struct txn *t;
+	struct buf aor;
+
+	if (d->authenticate && !auth_require(p, pk, name, false))
+		return;
+	r = calloc(1, sizeof(*r));
+	if (!r) {
+		reply_stateless(p, pk, 500, NULL, SLICE_NONE);
+		return;
+	}
+	buf_init(&aor, r->aor, sizeof(r->aor));
+	if (!aor_of(p, pk->msg, name, &aor)) {
+		free(r);
+		reply_stateless(p, pk, 404, NULL, SLICE_NONE);
+		return;
+	}
+	reply_flow(pk, &source);
+	if (txn_server_create(p->txns, pk->msg, &source, NULL, pk->inflight, &t) < 0) {
+		free(r);
+		count(CNT_REFUSED_TRANSACTIONS);
+		char text[40];
+		reply_stateless(p, pk, 503, NULL, reply_retry_after(p, text));
+		return;
+	}
+	pk->inflight = NULL;
+	if (!watch_flow(p, pk)) {
+		txn_server_abandon(t);
+		free(r);
+		packet_destroy(pk);
+		return;
+	}
+	r->pk = pk;
+	r->domain = domain;
+	r->aor_len = (unsigned)aor.len;
+	*p->registrations_tail = r;
+	p->registrations_tail = &r->next;
+}
+
+void register_conn_lost(struct proxy *p, uint64_t conn)
+{
+	if (!p->reader || store_read_begin(p->reader) < 0 || !location_has_conn(p->reader, conn))
+		return;
+	if (p->lost_count == p->lost_room) {
+		unsigned room = p->lost_room ? 2 * p->lost_room : 64;
+		uint64_t *more = realloc(p->lost, room * sizeof(*more));
+		if (!more)
+			return; /* its bindings stay until they expire */
+		p->lost = more;
+		p->lost_room = room;
+	}
+	p->lost[p->lost_count++] = conn;
+}
+
+/* --- the commit --- */
+
+static void apply_one(struct proxy *p, struct store_txn *t, struct registration *r)
+{
+	struct registrar_args a = {.m = r->pk->msg,
+				   .flow = &r->pk->flow,
+				   .domain = &p->config->domain[r->domain],
+				   .aor = slice_make(r->aor, r->aor_len),
+				   .now = proxy_wall(p)};
+	struct registrar_answer out = {0};
+	char *copy = NULL;
+
+	buf_init(&out.extra, p->out, REGISTRAR_EXTRA_MAX);
+	registrar_apply(t, &a, &out);
+	if (out.extra.len && !(copy = malloc(out.extra.len))) {
+		out.status = 500;
+		out.extra.len = 0;
+	}
+	if (copy)
+		memcpy(copy, out.extra.p, out.extra.len);
+	r->status = out.status;
+	r->reason = out.reason;
+	r->changed = out.changed;
+	r->extra = slice_make(copy, out.extra.len);
+}
+
+static void log_failed(int rc)
+{
+	static struct log_limiter limiter;
+	uint64_t missed;
+
+	count(CNT_STORE_FAILED);
+	if (log_limit(&limiter, 1, &missed))
+		log_error("registrar", "registrations cannot be stored: %s",
+			  rc == -ENOSPC ? "store.map_size or the disk is full" : strerror(-rc));
+}
+
+/* 0, or -errno: nothing was changed. */
+static int apply_all(struct proxy *p)
+{
+	struct store_txn *t;
+	bool changed = false;
+	int rc = store_begin(p->store, &t);
+
+	if (rc)
+		return rc;
+	for (struct registration *r = p->registrations; r; r = r->next) {
+		apply_one(p, t, r);
+		changed = changed || r->changed;
+	}
+	for (unsigned i = 0; i < p->lost_count; i++) {
+		long n = location_drop_conn(t, p->lost[i]);
+		if (n > 0) {
+			changed = true;
+			count_add(CNT_BINDINGS_UNBOUND, (uint64_t)n);
+		}
+	}
+	if (changed)
+		return store_commit(t);
+	store_abort(t);
+	return 0;
+}
+
+static void answer_all(struct proxy *p, int rc)
+{
+	while (p->registrations) {
+		struct registration *r = p->registrations;
+		p->registrations = r->next;
+		bool failed = rc < 0 && (r->changed || !r->status);
+		if (failed || r->status == 500)
+			count(CNT_REGISTER_FAILED);
+		else
+			count(r->status == 200 ? CNT_REGISTER_OK : CNT_REGISTER_REFUSED);
+		respond(p, r->pk, failed ? 500 : r->status, failed ? NULL : r->reason,
+			failed ? SLICE_NONE : r->extra);
+		r->pk = NULL;
+		registration_destroy(r);
+	}
+	p->registrations_tail = &p->registrations;
+}
+
+void register_commit(struct proxy *p)
+{
+	if (!p->registrations && !p->lost_count)
+		return;
+	int rc = apply_all(p);
+	if (rc < 0)
+		log_failed(rc);
+	p->lost_count = 0;
+	answer_all(p, rc);
+}
