@@ -3,7 +3,8 @@
  *
  * Order of life, all by main:
  *   udp_open, worker_pool_create, acceptor_create (upper from worker_pool_upper), worker_pool_start, acceptor_start …
- *   acceptor_stop, worker_pool_stop, resolver_destroy, worker_pool_destroy, acceptor_destroy, udp_close. */
+ *   acceptor_stop, worker_pool_stop, resolver_destroy, streams_stop, worker_pool_destroy, acceptor_destroy,
+ *   streams_close, udp_close. */
 #ifndef WORKER_WORKER_H
 #define WORKER_WORKER_H
 
@@ -16,6 +17,7 @@ enum worker_item {
 	WORKER_ITEM_PACKET,      /* struct packet */
 	WORKER_ITEM_SEND_FAILED, /* struct worker_failure, private to the worker */
 	WORKER_ITEM_RESOLVED,    /* struct resolver_answer */
+	WORKER_ITEM_CONN_LOST,   /* struct conn_lost */
 	WORKER_ITEM_RECONFIGURE,
 	WORKER_ITEM_STOP,
 };
@@ -30,6 +32,7 @@ struct worker_core {
 	void (*receive)(struct proxy *p, struct packet *pk);
 	void (*resolved)(struct proxy *p, const struct resolver_answer *a);
 	void (*send_failed)(struct proxy *p, const struct addr *remote, struct slice quoted);
+	void (*conn_lost)(struct proxy *p, uint64_t conn);
 	void (*reconfigure)(struct proxy *p, const struct config *c);
 	/* Makes the state changes of the batch durable before anything of it is sent; may be NULL. */
 	void (*commit)(struct proxy *p);
@@ -42,6 +45,9 @@ struct worker_pool_config {
 	struct proxy_shared *shared;    /* outlives the pool */
 	struct resolver *resolver;      /* outlives the workers' threads; NULL: names cannot be resolved */
 	const struct udp *udp;          /* outlives the pool */
+	struct streams *streams;        /* outlives the pool; NULL: UDP only */
+	struct store *store;            /* outlives the pool; NULL: no registrar, and nothing is kept of calls */
+	struct digest *digest;          /* with `store`; outlives the pool */
 	const struct worker_core *core; /* outlives the pool */
 };
 
@@ -49,6 +55,9 @@ struct worker_pool;
 
 /* Main. Makes config->workers workers without their threads. 0 or -errno. */
 int worker_pool_create(const struct worker_pool_config *c, struct worker_pool **out);
+/* Main, before worker_pool_start. Gives the workers back what an earlier run has stored of its calls. Records that cannot be read are left out, counted
+ * and logged. 0, or -errno: the store cannot be read at all. */
+int worker_pool_recover(struct worker_pool *pool);
 /* Main. Starts the threads hf-worker-N. 0, or -errno: none runs. */
 int worker_pool_start(struct worker_pool *pool);
 /* Main, after acceptor_stop: each worker works off what is in its mailbox, then ends; waits for all. */
@@ -62,6 +71,9 @@ void worker_pool_upper(struct worker_pool *pool, unsigned acceptor, struct accep
 /* Main, while the workers run. Hands each the new configuration and waits until none uses the old one. The numbers of
  * workers and acceptors and the mailbox limit stay as they were at start. */
 void worker_pool_reconfigure(struct worker_pool *pool, const struct config *c);
+
+/* Any thread: the environment that keeps the calls of worker i; NULL: none. */
+struct store_env *worker_pool_calls(const struct worker_pool *pool, unsigned i);
 
 unsigned worker_pool_count(const struct worker_pool *pool); /* any thread */
 unsigned worker_pool_depth(const struct worker_pool *pool,

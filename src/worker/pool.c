@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "transport/local.h"
 #include "worker/worker_p.h"
 
@@ -20,6 +21,16 @@ static void worker_destroy(struct worker *w)
 	free(w);
 }
 
+/* Its own environment, so that no worker waits for another's commit. */
+static int worker_store(struct store *s, unsigned index, struct store_env **out)
+{
+	char err[256];
+	int rc = store_worker(s, index, out, err, sizeof(err));
+	if (rc)
+		log_error("worker", "%s", err);
+	return rc;
+}
+
 static int worker_create(struct worker_pool *pool, const struct worker_pool_config *c, unsigned index,
 			 struct worker **out)
 {
@@ -37,13 +48,20 @@ static int worker_create(struct worker_pool *pool, const struct worker_pool_conf
 	atomic_init(&w->played, 1); /* by main, then by its thread */
 	mailbox_init(&w->mailbox, c->config->mailbox_limit);
 	wheel_init(&w->wheel, w->now);
-	rc = outbox_create(c->udp, &(struct outbox_upper){worker_send_failed, w}, &w->outbox);
+	rc = pool->keeps_calls ? worker_store(pool->store, index, &w->calls) : 0;
+	if (rc)
+		goto fail;
+	rc = outbox_create(c->udp, c->streams, &(struct outbox_upper){worker_send_failed, w}, &w->outbox);
 	if (rc)
 		goto fail;
 	struct proxy_env env = {.config = c->config,
 				.secret = c->secret,
 				.shared = c->shared,
 				.lower = {.send = worker_send,
+					  .connect = c->streams ? worker_connect : NULL,
+					  .attach = worker_attach,
+					  .acked = worker_acked,
+					  .alias = worker_alias,
 					  .resolve = worker_resolve,
 					  .source = worker_source,
 					  .mine = worker_mine,
@@ -52,7 +70,10 @@ static int worker_create(struct worker_pool *pool, const struct worker_pool_conf
 				.now = &w->now,
 				.self = pool->self,
 				.self_count = pool->self_count,
-				.worker = index};
+				.worker = index,
+				.store = c->store ? store_shared(c->store) : NULL,
+				.calls = w->calls,
+				.digest = c->digest};
 	rc = c->core->create(&env, &w->proxy);
 	if (rc)
 		goto fail;
@@ -63,6 +84,19 @@ fail:
 	return rc;
 }
 
+const struct addr *worker_pool_bound(const struct worker_pool *pool, unsigned listener)
+{
+	const struct udp *u = pool->udp;
+	const struct addr *a = NULL;
+	if (listener >= u->listeners)
+		return NULL;
+	if (u->bound[listener].family)
+		a = &u->bound[listener];
+	else if (pool->streams)
+		a = streams_bound(pool->streams, listener);
+	return a && a->family ? a : NULL;
+}
+
 static int worker_pool_self_make(struct worker_pool *pool)
 {
 	const struct udp *u = pool->udp;
@@ -70,9 +104,10 @@ static int worker_pool_self_make(struct worker_pool *pool)
 	if (!pool->self)
 		return -ENOMEM;
 	for (unsigned i = 0; i < u->listeners; i++) {
-		if (!u->bound[i].family)
+		const struct addr *bound = worker_pool_bound(pool, i);
+		if (!bound)
 			continue;
-		int n = local_list(&u->bound[i], pool->self + pool->self_count, POOL_SELF_MAX);
+		int n = local_list(bound, pool->self + pool->self_count, POOL_SELF_MAX);
 		if (n < 0)
 			return n;
 		pool->self_count += (unsigned)n;
@@ -107,6 +142,10 @@ int worker_pool_create(const struct worker_pool_config *c, struct worker_pool **
 	pool->core = c->core;
 	pool->resolver = c->resolver;
 	pool->udp = c->udp;
+	pool->streams = c->streams;
+	pool->store = c->store;
+	pool->digest = c->digest;
+	pool->keeps_calls = c->store && c->config->store.transactions;
 	pool->config = c->config;
 	rc = worker_pool_self_make(pool);
 	if (rc)
@@ -194,6 +233,11 @@ void worker_pool_reconfigure(struct worker_pool *pool, const struct config *c)
 	for (unsigned i = 0; i < pool->count; i++)
 		while (sem_wait(&pool->acknowledged) < 0 && errno == EINTR)
 			;
+}
+
+struct store_env *worker_pool_calls(const struct worker_pool *pool, unsigned i)
+{
+	return i < pool->count ? pool->worker[i]->calls : NULL;
 }
 
 unsigned worker_pool_count(const struct worker_pool *pool)

@@ -11,7 +11,7 @@
 #define SHARD_SHARE           2        /* an acceptor plays workers for at most 1/2 of its time */
 #define SHARD_BATCH           16       /* packets: a larger batch goes to the workers' own threads */
 #define SHARD_GAP_MAX         10000000 /* ns: a longer silence counts as this */
-#define SHARD_COST_MAX        100000   /* ns: a packet that took longer was not at work all the time */
+#define SHARD_COST_MAX        1000000  /* ns: a packet that took longer was not at work all the time */
 
 unsigned shard_worker(struct slice call_id, unsigned workers)
 {

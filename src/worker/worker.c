@@ -30,10 +30,66 @@ struct worker_failure *worker_failure_create(const struct addr *remote, struct s
 
 /* --- what the proxy and the outbox call --- */
 
-void worker_send(void *ctx, const struct flow *to, struct slice bytes)
+int worker_send(void *ctx, const struct flow *to, struct slice bytes)
 {
 	struct worker *w = ctx;
-	outbox_send(w->outbox, to, bytes);
+	return outbox_send(w->outbox, to, bytes);
+}
+
+/* The connection's end is to be told to us, once for all of its branches. */
+static int worker_watch(struct worker *w, struct flow *to, uint32_t *ack_timeout)
+{
+	struct conn *c = w->pool->streams ? streams_get(w->pool->streams, to->conn) : NULL;
+	if (!c)
+		return -ENOTCONN;
+	int rc = conn_watch(c, &w->mailbox, WORKER_ITEM_CONN_LOST);
+	*ack_timeout = conn_ack_timeout(c);
+	to->proto = (uint8_t)conn_proto(c);
+	to->remote = *conn_remote(c);
+	conn_put(c);
+	return rc;
+}
+
+int worker_connect(void *ctx, struct flow *to, struct slice name, uint32_t *ack_timeout)
+{
+	struct worker *w = ctx;
+	struct conn_hop hop = {.proto = (enum flow_proto)to->proto,
+			       .listener = to->listener,
+			       .remote = to->remote,
+			       .name = name};
+	struct flow found = *to;
+	int rc = w->pool->streams ? streams_connect(w->pool->streams, &hop, &found.conn) : -EPROTONOSUPPORT;
+	if (!rc)
+		rc = worker_watch(w, &found, ack_timeout);
+	if (!rc)
+		to->conn = found.conn;
+	return rc;
+}
+
+int worker_attach(void *ctx, struct flow *to, uint32_t *ack_timeout)
+{
+	return worker_watch(ctx, to, ack_timeout);
+}
+
+bool worker_acked(void *ctx, const struct flow *to, msec_t since)
+{
+	struct worker *w = ctx;
+	struct conn *c = w->pool->streams ? streams_get(w->pool->streams, to->conn) : NULL;
+	if (!c)
+		return true; /* its end is told by a conn_lost of its own */
+	bool acked = conn_acked(c, since);
+	conn_put(c);
+	return acked;
+}
+
+void worker_alias(void *ctx, const struct flow *from, uint16_t port, struct slice name)
+{
+	struct worker *w = ctx;
+	struct conn *c = w->pool->streams ? streams_get(w->pool->streams, from->conn) : NULL;
+	if (!c)
+		return;
+	conn_alias(c, port, name);
+	conn_put(c);
 }
 
 int worker_resolve(void *ctx, const struct sip_uri *uri, uint64_t ref)
@@ -47,9 +103,8 @@ int worker_resolve(void *ctx, const struct sip_uri *uri, uint64_t ref)
 int worker_source(void *ctx, unsigned listener, const struct addr *dest, struct addr *out)
 {
 	const struct worker *w = ctx;
-	if (listener >= w->pool->udp->listeners || !w->pool->udp->bound[listener].family)
-		return -EINVAL;
-	return local_source(&w->pool->udp->bound[listener], dest, out);
+	const struct addr *bound = worker_pool_bound(w->pool, listener);
+	return bound ? local_source(bound, dest, out) : -EINVAL;
 }
 
 bool worker_mine(void *ctx, struct slice call_id)
@@ -75,7 +130,8 @@ void worker_item_drop(struct mailbox_item *it)
 	switch ((enum worker_item)it->kind) {
 	case WORKER_ITEM_PACKET: packet_destroy((struct packet *)it); break;
 	case WORKER_ITEM_SEND_FAILED:
-	case WORKER_ITEM_RESOLVED: free(it); break;
+	case WORKER_ITEM_RESOLVED:
+	case WORKER_ITEM_CONN_LOST: free(it); break;
 	case WORKER_ITEM_RECONFIGURE:
 	case WORKER_ITEM_STOP: break; /* embedded in the worker */
 	}
@@ -84,6 +140,7 @@ void worker_item_drop(struct mailbox_item *it)
 _Static_assert(offsetof(struct packet, item) == 0, "an item is the start of what it is");
 _Static_assert(offsetof(struct worker_failure, item) == 0, "an item is the start of what it is");
 _Static_assert(offsetof(struct resolver_answer, item) == 0, "an item is the start of what it is");
+_Static_assert(offsetof(struct conn_lost, item) == 0, "an item is the start of what it is");
 
 static void worker_item(struct worker *w, struct mailbox_item *it)
 {
@@ -96,6 +153,7 @@ static void worker_item(struct worker *w, struct mailbox_item *it)
 		break;
 	}
 	case WORKER_ITEM_RESOLVED: core->resolved(w->proxy, (const struct resolver_answer *)it); break;
+	case WORKER_ITEM_CONN_LOST: core->conn_lost(w->proxy, ((const struct conn_lost *)it)->conn); break;
 	case WORKER_ITEM_RECONFIGURE:
 		core->reconfigure(w->proxy, w->pool->config);
 		sem_post(&w->pool->acknowledged);
@@ -153,7 +211,7 @@ static unsigned worker_batch(struct worker *w)
 	if (w->pool->core->commit)
 		w->pool->core->commit(w->proxy);
 
-	outbox_flush(w->outbox);
+	outbox_flush(w->outbox, w->now);
 	worker_latency(received, packets);
 	if (n)
 		count(CNT_WORKER_BATCHES);
@@ -214,6 +272,7 @@ static void worker_rest(struct worker *w)
 		return;
 	thread_sleep(&w->thread, wake);
 	mailbox_sleep(&w->mailbox, worker_release(w) ? 0 : timeout);
+	thread_beat(&w->thread, clock_mono_ms()); /* awake: from here on a stall is one */
 	while (!worker_claim(w)) {
 		thread_beat(&w->thread, clock_mono_ms());
 		nanosleep(&nap, NULL);

@@ -25,6 +25,7 @@ struct worker {
 	struct wheel wheel;
 	msec_t now; /* time of the batch */
 	struct proxy *proxy;
+	struct store_env *calls; /* const; NULL: nothing is kept */
 	struct outbox *outbox;
 	bool stopping;
 };
@@ -51,6 +52,10 @@ struct worker_pool {
 	const struct worker_core *core; /* const */
 	struct resolver *resolver;      /* const */
 	const struct udp *udp;          /* const */
+	struct streams *streams;        /* const; NULL: UDP only */
+	struct store *store;            /* const; NULL: none */
+	struct digest *digest;          /* const */
+	bool keeps_calls;               /* const: store.transactions */
 	struct addr *self;              /* const: [self_count], how our sockets are reached */
 	unsigned self_count;            /* const */
 	const struct config *config;    /* main; workers read it on WORKER_ITEM_RECONFIGURE */
@@ -77,11 +82,18 @@ void worker_lend(struct worker *w);
 void worker_item_drop(struct mailbox_item *it);
 
 /* worker.c: what the proxy and the outbox call; ctx: struct worker. */
-void worker_send(void *ctx, const struct flow *to, struct slice bytes);
+int worker_send(void *ctx, const struct flow *to, struct slice bytes);
+int worker_connect(void *ctx, struct flow *to, struct slice name, uint32_t *ack_timeout);
+int worker_attach(void *ctx, struct flow *to, uint32_t *ack_timeout);
+bool worker_acked(void *ctx, const struct flow *to, msec_t since);
+void worker_alias(void *ctx, const struct flow *from, uint16_t port, struct slice name);
 int worker_resolve(void *ctx, const struct sip_uri *uri, uint64_t ref);
 int worker_source(void *ctx, unsigned listener, const struct addr *dest, struct addr *out);
 bool worker_mine(void *ctx, struct slice call_id);
 void worker_send_failed(void *ctx, const struct addr *remote, struct slice bytes, int error);
+
+/* pool.c: the address that a listener is bound to; NULL: no such. */
+const struct addr *worker_pool_bound(const struct worker_pool *pool, unsigned listener);
 
 /* shard.c: struct acceptor_upper; ctx: struct shard_port. */
 int shard_deliver(void *ctx, struct packet *p, unsigned percent);

@@ -144,6 +144,11 @@ static void core_send_failed(struct proxy *p, const struct addr *remote, struct 
 	note(&rec.failed);
 }
 
+static void core_conn_lost(struct proxy *p, uint64_t conn)
+{
+	(void)p, (void)conn;
+}
+
 static void core_reconfigure(struct proxy *p, const struct config *c)
 {
 	p->config = c;
@@ -160,8 +165,14 @@ static void core_commit(struct proxy *p)
 	note(&rec.commits);
 }
 
-static const struct worker_core core = {core_create,      core_destroy,     core_receive, core_resolved,
-					core_send_failed, core_reconfigure, core_commit};
+static const struct worker_core core = {.create = core_create,
+					.destroy = core_destroy,
+					.receive = core_receive,
+					.resolved = core_resolved,
+					.send_failed = core_send_failed,
+					.conn_lost = core_conn_lost,
+					.reconfigure = core_reconfigure,
+					.commit = core_commit};
 
 /* Stands for the resolver: answers at once. */
 int resolver_ask(struct resolver *r, const struct sip_uri *uri, struct mailbox *reply_to, unsigned kind,
