@@ -7,7 +7,7 @@ VERSION  := 0.1.0
 # The layers, lowest first; an include may go down this list, never up (scripts/check-layers).
 LAYERS   ?= base sip config store transport resolver txn registrar proxy worker control
 
-PKGS     := gnutls lmdb libcares libmicrohttpd libconfuse liburcu liburcu-cds libxxhash
+PKGS     := gnutls lmdb libcares libmicrohttpd libconfuse liburcu liburcu-cds libxxhash jansson
 # Asked once, and only when something is compiled or linked.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null))$(PKG_CFLAGS)
 PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(PKG_LIBS)
@@ -48,7 +48,7 @@ FUZZ_BIN := $(FUZZ_SRC:%.c=$(O)/%)
 FUZZ_OBJ := $(patsubst %.c,$(O)/%.o,$(filter-out $(FUZZ_SRC),$(wildcard test/fuzz/*.c)))
 TOOL_SRC := $(wildcard test/bench/*.c)
 TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%)
-ALL_OBJ  := $(LIB_OBJ) $(O)/src/main.o $(UNIT_SRC:%.c=$(O)/%.o) $(UNIT_OBJ) $(SCEN_SRC:%.c=$(O)/%.o) $(SCEN_OBJ) \
+ALL_OBJ  := $(LIB_OBJ) $(O)/src/main.o $(patsubst %.c,$(O)/%.o,$(wildcard src/ctl/*.c)) $(UNIT_SRC:%.c=$(O)/%.o) $(UNIT_OBJ) $(SCEN_SRC:%.c=$(O)/%.o) $(SCEN_OBJ) \
             $(FUZZ_SRC:%.c=$(O)/%.o) $(FUZZ_OBJ) $(TOOL_SRC:%.c=$(O)/%.o)
 
 SYSTEM   := $(wildcard test/system/test_*)
@@ -56,7 +56,7 @@ FUZZ_SECONDS ?= 60
 JOBS     ?= $(shell nproc)
 
 .PHONY: all run check asan tsan fuzz bench lint install clean help tests tools FORCE
-all: $(O)/holdfast
+all: $(O)/holdfast $(O)/holdfastctl
 
 help:
 	@echo 'make                builds $(O)/holdfast'
@@ -75,7 +75,7 @@ help:
 
 # Says what to do on a machine without the libraries, once, before the first compilation.
 $(O)/.deps:
-	@pkg-config --exists $(PKGS) $(ALLOC_PKG) 2>/dev/null || \
+	@pkg-config --exists $(PKGS) $(CTL_PKGS) $(ALLOC_PKG) 2>/dev/null || \
 		{ echo 'Libraries or pkg-config are missing: run scripts/install-deps' >&2; exit 1; }
 	@mkdir -p $(@D)
 	@touch $@
@@ -97,6 +97,13 @@ $(O)/holdfast: $(O)/src/main.o $(O)/libholdfast.a
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS) $(ALLOC_LIB)
 
+# The control program shares nothing with the proxy but its name and version.
+CTL_PKGS := libcurl jansson
+CTL_OBJ  := $(patsubst %.c,$(O)/%.o,$(wildcard src/ctl/*.c))
+$(O)/holdfastctl: $(CTL_OBJ)
+	$(SAY) LD $@
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(shell pkg-config --libs $(CTL_PKGS))
+
 $(O)/%.o: %.c $(O)/.flags
 	@mkdir -p $(@D)
 	$(SAY) CC $<
@@ -114,9 +121,12 @@ $(FUZZ_BIN): %: %.o $(FUZZ_OBJ) $(O)/libholdfast.a
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS_ALL) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
 
+# Tools that measure our own code are linked with it.
+$(O)/test/bench/location: $(O)/libholdfast.a
+$(O)/test/bench/location: TOOL_LIBS = $(PKG_LIBS) $(ALLOC_LIB)
 $(TOOL_BIN): %: %.o
 	$(SAY) LD $@
-	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TOOL_LIBS)
 
 run:
 	@scripts/install-deps build
@@ -124,9 +134,10 @@ run:
 	@scripts/run $(O)/holdfast conf/holdfast.conf run/store
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 \
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man8 \
 		$(DESTDIR)$(PREFIX)/share/doc/holdfast
 	install -m 755 $(O)/holdfast $(DESTDIR)$(PREFIX)/sbin/
+	install -m 755 $(O)/holdfastctl $(DESTDIR)$(PREFIX)/bin/
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
 	install -m 644 conf/holdfast.conf $(DESTDIR)$(PREFIX)/share/doc/holdfast/holdfast.conf.example

@@ -1,8 +1,12 @@
 /* SIGHUP: a new configuration, taken whole or not at all. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "proxy/gateway.h"
 #include "server_p.h"
+#include "transport/conn.h"
 
 /* What the running threads were built on. */
 static const char *needs_restart(const struct config *a, const struct config *b)
@@ -19,8 +23,11 @@ static const char *needs_restart(const struct config *a, const struct config *b)
 		return "acceptors";
 	if (a->mailbox_limit != b->mailbox_limit)
 		return "mailbox_limit";
-	if (strcmp(a->store.path, b->store.path) != 0 || a->store.map_size != b->store.map_size)
+	if (strcmp(a->store.path, b->store.path) != 0 || a->store.map_size != b->store.map_size ||
+	    a->store.transactions != b->store.transactions || a->store.sync != b->store.sync)
 		return "store";
+	if (strcmp(a->control.socket, b->control.socket) != 0)
+		return "control.socket";
 	if (strcmp(a->stats.listen_text, b->stats.listen_text) != 0)
 		return "stats.listen";
 	if (strcmp(a->dns.server, b->dns.server) != 0 || a->dns.timeout != b->dns.timeout ||
@@ -31,31 +38,46 @@ static const char *needs_restart(const struct config *a, const struct config *b)
 	return NULL;
 }
 
-void server_reload(struct server *s)
-{
-	struct config *next, *old = s->config;
-	struct gateway_states *states, *old_states;
-	char err[512];
+static int refuse(char *text, size_t len, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-	if (!s->source.file) {
-		log_warning("main", "reload: there is no configuration file, nothing changes");
-		return;
-	}
-	if (config_load(s->source.file, s->source.ov, &next, err, sizeof(err)) < 0) {
-		log_error("main", "reload: %s; nothing changes", err);
-		return;
-	}
-	const char *fixed = needs_restart(old, next);
-	if (fixed) {
-		log_error("main", "reload: %s cannot change without a restart; nothing changes", fixed);
+/* Says why nothing changes. */
+static int refuse(char *text, size_t len, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = vsnprintf(text, len, fmt, ap);
+	va_end(ap);
+	if (n > 0 && (size_t)n < len)
+		snprintf(text + n, len - (size_t)n, "; nothing changes");
+	log_error("main", "%s", text);
+	return -EINVAL;
+}
+
+int server_reload(struct server *s, char *text, size_t len)
+{
+	struct config *next = NULL, *old = s->config;
+	struct gateway_states *states = NULL, *old_states;
+	const char *fixed;
+	char err[400];
+
+	if (!s->source.file)
+		return refuse(text, len, "reload: there is no configuration file");
+	if (config_load(s->source.file, s->source.ov, &next, err, sizeof(err)) < 0)
+		return refuse(text, len, "reload: %s", err);
+	if ((fixed = needs_restart(old, next))) {
 		config_destroy(next);
-		return;
+		return refuse(text, len, "reload: %s cannot change without a restart", fixed);
 	}
 	states = gateway_states_create(next);
 	if (!states) {
-		log_error("main", "reload: no memory; nothing changes");
 		config_destroy(next);
-		return;
+		return refuse(text, len, "reload: no memory");
+	}
+	if (s->streams && streams_reconfigure(s->streams, next, err, sizeof(err)) < 0) {
+		free(states);
+		config_destroy(next);
+		return refuse(text, len, "reload: %s", err);
 	}
 	pthread_mutex_lock(&s->report); /* the HTTP thread reads configuration and states together */
 	s->config = next;
@@ -67,5 +89,7 @@ void server_reload(struct server *s)
 	log_configure(next->log.level, next->log.format);
 	free(old_states);
 	config_destroy(old);
-	log_info("main", "reload: %s is in effect", s->source.file);
+	snprintf(text, len, "reload: %s is in effect", s->source.file);
+	log_info("main", "%s", text);
+	return 0;
 }

@@ -3,14 +3,23 @@
 #include <errno.h>
 #include <gnutls/crypto.h>
 #include <signal.h>
+#include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "base/counters.h"
 #include "base/hash.h"
+#include "control.h"
 #include "control/http.h"
+#include "keeper.h"
 #include "proxy/gateway.h"
 #include "server_p.h"
+#include "registrar/digest.h"
 #include "store/store.h"
+#include "transport/conn.h"
 
 static const struct worker_core core = {
 	.create = proxy_create,
@@ -18,7 +27,9 @@ static const struct worker_core core = {
 	.receive = proxy_receive,
 	.resolved = proxy_resolved,
 	.send_failed = proxy_send_failed,
+	.conn_lost = proxy_conn_lost,
 	.reconfigure = proxy_reconfigure,
+	.commit = proxy_commit,
 };
 
 static void signal_set(sigset_t *set)
@@ -53,6 +64,52 @@ static int start_store(struct server *s, unsigned char secret[static STORE_SECRE
 	return rc;
 }
 
+/* Every connection is a descriptor: as many as the system allows. */
+static void raise_descriptors(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur >= r.rlim_max)
+		return;
+	rlim_t before = r.rlim_cur;
+	r.rlim_cur = r.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &r) == 0)
+		log_info("main", "descriptors: the limit is raised from %llu to %llu", (unsigned long long)before,
+			 (unsigned long long)r.rlim_cur);
+}
+
+static bool has_streams(const struct config *c)
+{
+	for (unsigned i = 0; i < c->listen_count; i++)
+		if (c->listen[i].proto != FLOW_UDP)
+			return true;
+	return false;
+}
+
+static int start_sockets(struct server *s, char *err, size_t errlen)
+{
+	int rc = udp_open(s->config, &s->udp, err, errlen);
+
+	if (rc < 0 || !has_streams(s->config))
+		return rc;
+	raise_descriptors();
+	return streams_open(s->config, &s->streams, err, errlen);
+}
+
+static int start_control(struct server *s, char *err, size_t errlen)
+{
+	const char *path = s->config->control.socket;
+	int rc = *path ? control_start(path, s, &s->control, err, errlen) : 0;
+
+	/* Where nobody has asked for it, a user who cannot write to /run, or a second proxy, does without. */
+	if (rc < 0 && strcmp(path, CONTROL_SOCKET_DEFAULT) == 0) {
+		log_warning("main", "%s; going on without", err);
+		err[0] = 0;
+		rc = 0;
+	}
+	return rc;
+}
+
 static int start_resolver(struct server *s)
 {
 	const struct config *c = s->config;
@@ -82,9 +139,14 @@ static int start_threads(struct server *s, const unsigned char *secret)
 					.shared = &s->shared,
 					.resolver = s->resolver,
 					.udp = s->udp,
+					.streams = s->streams,
+					.store = s->store,
+					.digest = s->digest,
 					.core = &core};
 	int rc = worker_pool_create(&wc, &s->workers);
 
+	if (!rc)
+		rc = worker_pool_recover(s->workers);
 	if (rc < 0)
 		return rc;
 	s->acceptor = calloc(c->acceptors, sizeof(struct acceptor *));
@@ -93,7 +155,7 @@ static int start_threads(struct server *s, const unsigned char *secret)
 	s->acceptor_count = c->acceptors;
 	for (unsigned i = 0; i < c->acceptors; i++) {
 		struct acceptor_config ac = {
-			.index = i, .udp = s->udp, .gather = c->gather, .retry_after = retry_after(c)};
+			.index = i, .udp = s->udp, .streams = s->streams, .gather = c->gather, .retry_after = retry_after(c)};
 		worker_pool_upper(s->workers, i, &ac.upper);
 		if ((rc = acceptor_create(&ac, &s->acceptor[i])) < 0)
 			return rc;
@@ -125,7 +187,11 @@ static void say_hello(const struct server *s)
 	char a[ADDR_STRLEN];
 
 	for (unsigned i = 0; i < c->listen_count; i++)
-		log_info("main", "listening on udp:%s", addr_str(&s->udp->bound[i], a));
+		log_info("main", "listening on %s:%s",
+			 c->listen[i].proto == FLOW_UDP   ? "udp"
+			 : c->listen[i].proto == FLOW_TCP ? "tcp"
+							  : "tls",
+			 addr_str(c->listen[i].proto == FLOW_UDP ? &s->udp->bound[i] : streams_bound(s->streams, i), a));
 	if (s->http) {
 		struct addr stats = c->stats.listen;
 		stats.port = http_port(s->http);
@@ -159,12 +225,17 @@ int server_start(struct config *c, const struct server_source *src, struct serve
 		goto out_text;
 	}
 	hash_init(seed);
+	s->started = (double)clock_wall_ns() / 1e9;
+	if ((rc = commands_init(&s->commands)) < 0)
+		goto out_text;
 	if (!(states = gateway_states_create(c)))
 		goto out_text;
 	atomic_store(&s->shared.states, states);
 	if ((rc = start_store(s, secret, err, errlen)) < 0)
 		goto out_text;
-	if ((rc = udp_open(c, &s->udp, err, errlen)) < 0)
+	if ((rc = digest_create(secret, &s->digest)) < 0)
+		goto out_text;
+	if ((rc = start_sockets(s, err, errlen)) < 0)
 		goto out_text;
 	if ((rc = start_resolver(s)) < 0) {
 		snprintf(err, errlen, "dns: the resolver cannot be started: %s", strerror(-rc));
@@ -173,6 +244,10 @@ int server_start(struct config *c, const struct server_source *src, struct serve
 	if ((rc = start_http(s, err, errlen)) < 0)
 		goto out_text;
 	if ((rc = start_threads(s, secret)) < 0)
+		goto out_text;
+	if ((rc = keeper_start(s->store, s->workers, c->store.sync, &s->keeper)) < 0)
+		goto out_text;
+	if ((rc = start_control(s, err, errlen)) < 0)
 		goto out_text;
 	gnutls_memset(secret, 0, sizeof(secret));
 	atomic_store_explicit(&s->ready, true, memory_order_release);
@@ -193,6 +268,8 @@ void server_destroy(struct server *s)
 	if (!s)
 		return;
 	/* First those who bring work, then those who do it, then what they use. HTTP reads from them all. */
+	commands_close(&s->commands);
+	control_stop(s->control);
 	if (s->http)
 		http_stop(s->http);
 	for (unsigned i = 0; i < s->acceptor_count; i++)
@@ -202,19 +279,44 @@ void server_destroy(struct server *s)
 		worker_pool_stop(s->workers);
 	if (s->resolver)
 		resolver_destroy(s->resolver);
+	if (s->streams)
+		streams_stop(s->streams);
+	keeper_stop(s->keeper);
 	worker_pool_destroy(s->workers);
 	for (unsigned i = 0; i < s->acceptor_count; i++)
 		acceptor_destroy(s->acceptor[i]);
 	free(s->acceptor);
+	streams_close(s->streams);
 	udp_close(s->udp);
+	digest_destroy(s->digest);
 	if (s->store)
 		store_close(s->store);
 	free(atomic_load(&s->shared.states));
 	config_destroy(s->config);
+	commands_deinit(&s->commands);
 	free(s);
 }
 
-/* --- signals --- */
+/* --- what is asked of main --- */
+
+uint64_t server_dialogs(const struct server *s)
+{
+	int64_t n = (int64_t)counters_sum(CNT_DIALOGS);
+
+	(void)s;
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+bool server_qualify_rtt(const struct server *s, uint64_t number, uint32_t *rtt)
+{
+	(void)s, (void)number, (void)rtt;
+	return false;
+}
+
+double server_started(const struct server *s)
+{
+	return s->started;
+}
 
 static uint64_t work_left(const struct server *s)
 {
@@ -222,18 +324,63 @@ static uint64_t work_left(const struct server *s)
 	       counters_sum(CNT_TXN_NIST_PROCEEDING);
 }
 
+static void drain(struct server *s, bool on, char *text, size_t len)
+{
+	bool was = atomic_exchange(&s->shared.draining, on) != 0;
+
+	snprintf(text, len, "%s%s", was == on ? "still " : "", on ? "draining" : "taking new calls");
+	if (was != on)
+		log_info("main", "%s: %llu calls are being set up, %llu are established", text,
+			 (unsigned long long)atomic_load(&s->shared.inflight), (unsigned long long)server_dialogs(s));
+}
+
+static void server_command(struct server *s)
+{
+	struct command *cmd = commands_take(&s->commands);
+
+	if (!cmd)
+		return;
+	cmd->rc = 0;
+	switch (cmd->kind) {
+	case COMMAND_DRAIN: drain(s, true, cmd->text, sizeof(cmd->text)); break;
+	case COMMAND_UNDRAIN: drain(s, false, cmd->text, sizeof(cmd->text)); break;
+	case COMMAND_RELOAD: cmd->rc = server_reload(s, cmd->text, sizeof(cmd->text)); break;
+	case COMMAND_TAKEOVER:
+		cmd->rc = -ENOSYS;
+		snprintf(cmd->text, sizeof(cmd->text), "not here");
+		break;
+	}
+	commands_done(&s->commands, cmd);
+}
+
+/* The next signal, or 0 after `timeout` ms (-1: none); commands are done meanwhile. */
+static int server_wait(struct server *s, int signals, int timeout)
+{
+	struct pollfd p[2] = {{.fd = signals, .events = POLLIN}, {.fd = s->commands.event, .events = POLLIN}};
+	struct signalfd_siginfo info;
+
+	if (poll(p, 2, timeout) <= 0)
+		return 0;
+	if (p[1].revents)
+		server_command(s);
+	if (p[0].revents && read(signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		return (int)info.ssi_signo;
+	return 0;
+}
+
+#define DRAIN_TICK 20 /* ms */
+
 /* No new calls; those being set up go on. Looks several times a second whether any is left: there is nobody who could
  * say so without slowing every call's end. */
-static void server_drain(struct server *s, const sigset_t *set)
+static void server_drain(struct server *s, int signals)
 {
-	struct timespec tick = {0, 20000000};
+	char text[512];
 	msec_t end = clock_mono_ms() + s->config->drain.timeout;
 
-	atomic_store(&s->shared.draining, 1);
-	log_info("main", "draining: %llu transactions are under way, at most %u s",
-		 (unsigned long long)work_left(s), s->config->drain.timeout / 1000);
+	drain(s, true, text, sizeof(text));
+	log_info("main", "ending when nothing is under way, at most in %u s", s->config->drain.timeout / 1000);
 	while (work_left(s) > 0 && clock_mono_ms() < end) {
-		int sig = sigtimedwait(set, NULL, &tick);
+		int sig = server_wait(s, signals, DRAIN_TICK);
 		if (sig == SIGTERM || sig == SIGINT) {
 			log_info("main", "second signal: ending at once");
 			return;
@@ -246,16 +393,22 @@ static void server_drain(struct server *s, const sigset_t *set)
 
 void server_run(struct server *s)
 {
+	char text[512];
 	sigset_t set;
+	int sig = 0;
 
 	signal_set(&set);
-	for (;;) {
-		int sig = sigwaitinfo(&set, NULL);
-		if (sig == SIGHUP)
-			server_reload(s);
-		else if (sig == SIGTERM || sig == SIGINT)
-			break;
+	int signals = signalfd(-1, &set, SFD_CLOEXEC);
+	if (signals < 0) {
+		log_error("main", "signals cannot be waited for: %s", strerror(errno));
+		return;
 	}
-	server_drain(s, &set);
+	while (sig != SIGTERM && sig != SIGINT) {
+		sig = server_wait(s, signals, -1);
+		if (sig == SIGHUP)
+			server_reload(s, text, sizeof(text));
+	}
+	server_drain(s, signals);
+	close(signals);
 	log_info("main", "ended as asked");
 }

@@ -3,9 +3,12 @@
 
 #include "base/log.h"
 #include "control/http.h"
+#include "command.h"
 #include "control/server.h"
 #include "worker/worker.h"
 
+struct control;
+struct digest;
 struct store;
 
 struct server {
@@ -15,6 +18,12 @@ struct server {
 	struct proxy_shared shared;
 	struct store *store;
 	struct udp *udp;
+	struct streams *streams; /* NULL: UDP only */
+	struct digest *digest;
+	struct keeper *keeper; /* writes the store through to the disk */
+	struct control *control;
+	struct commands commands;
+	double started; /* s since 1970 */
 	struct resolver *resolver;
 	struct worker_pool *workers;
 	struct acceptor **acceptor;
@@ -24,7 +33,12 @@ struct server {
 	pthread_mutex_t report; /* between a reload and the HTTP thread; nobody else ever takes it */
 };
 
-void server_reload(struct server *s);                               /* reload.c */
+/* reload.c. What came of it, in `text`. 0, or -EINVAL: nothing has changed. */
+int server_reload(struct server *s, char *text, size_t len);
+uint64_t server_dialogs(const struct server *s); /* confirmed calls */
+double server_started(const struct server *s);
+/* What the last OPTIONS to a binding measured: µs. False: nothing. */
+bool server_qualify_rtt(const struct server *s, uint64_t number, uint32_t *rtt);
 void server_http_source(struct server *s, struct http_source *src); /* report.c */
 
 #endif
