@@ -156,6 +156,7 @@ class Proxy:
         self.drain = drain
         self.log_options = log
         self.conf = os.path.join(self.dir, "holdfast.conf")
+        self.control = os.path.join(self.dir, "control.sock")
         self.arguments = list(arguments)
         self.process = None
         self.write(text)
@@ -169,6 +170,7 @@ class Proxy:
             for name in self.listen:
                 f.write(f'listen "{name}" {{ }}\n')
             f.write(f'stats {{ listen = "127.0.0.1:{self.http}" }}\n')
+            f.write(f'control {{ socket = "{self.control}" }}\n')
             f.write(f"drain {{ timeout = {self.drain} }}\n")
             f.write(f"log {{ {self.log_options} }}\n")
             f.write(text)

@@ -96,7 +96,7 @@ def test_command_line_overrides():
 
 def test_port_in_use():
     holder = Agent()
-    path = config(f'listen "udp:127.0.0.1:{holder.port}" {{ }}\nstats {{ listen = "" }}\n')
+    path = config(f'listen "udp:127.0.0.1:{holder.port}" {{ }}\nstats {{ listen = "" }}\ncontrol {{ socket = "" }}\n')
     status, _, err = command("-c", path, "-s", os.path.join(temporary_folder(), "store"))
     equal(status, 1, "status")
     errors = [line for line in err.splitlines() if str(holder.port) in line]
@@ -108,7 +108,7 @@ def test_stats_port_in_use():
         s.bind(("127.0.0.1", 0))
         s.listen()
         port = s.getsockname()[1]
-        path = config(f'listen "udp:127.0.0.1:{free_port()}" {{ }}\nstats {{ listen = "127.0.0.1:{port}" }}\n')
+        path = config(f'listen "udp:127.0.0.1:{free_port()}" {{ }}\nstats {{ listen = "127.0.0.1:{port}" }}\ncontrol {{ socket = "" }}\n')
         status, _, err = command("-c", path, "-s", os.path.join(temporary_folder(), "store"))
     equal(status, 1, "status")
     equal(len([line for line in err.splitlines() if str(port) in line]), 1, f"lines that name the port in {err!r}; number")
@@ -117,7 +117,7 @@ def test_stats_port_in_use():
 def test_store_not_writable():
     """A folder below a regular file cannot be made, not even by root."""
     with tempfile.NamedTemporaryFile() as f:
-        path = config(f'listen "udp:127.0.0.1:{free_port()}" {{ }}\nstats {{ listen = "" }}\n')
+        path = config(f'listen "udp:127.0.0.1:{free_port()}" {{ }}\nstats {{ listen = "" }}\ncontrol {{ socket = "" }}\n')
         status, _, err = command("-c", path, "-s", f.name + "/store")
         equal(status, 1, "status")
         errors = [line for line in err.splitlines() if f.name in line]
@@ -132,7 +132,7 @@ def test_listener_and_store_are_enough():
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="holdfast-test-") as folder:
         # stats.listen has a default port, which another process may hold: a file is the only way to change it.
-        path = config('stats { listen = "" }\n')
+        path = config('stats { listen = "" }\ncontrol { socket = "" }\n')
         p = subprocess.Popen([HOLDFAST, "-c", path, "-l", f"udp:127.0.0.1:{port}", "-d", "example.com", "-s",
                               folder + "/deep/store"], stderr=subprocess.PIPE, text=True)
         try:

@@ -74,8 +74,17 @@ static char *print(struct config *c)
 	return text;
 }
 
-/* The example with its options that stand behind a # (and no blank) put in force. */
-static char *uncommented(void)
+/* Whether a line that begins at its # opens or closes a section, or is an option that a section cannot do without. */
+static bool is_frame(const char *line)
+{
+	size_t len = strcspn(line, "\n");
+
+	return line[1] == '}' || strncmp(line, "#certificate ", 13) == 0 || strncmp(line, "#key ", 5) == 0 ||
+	       line[len - 1] == '{';
+}
+
+/* The example with what stands behind a # (and no blank) put in force: whole sections and, if asked for, their options. */
+static char *uncommented(bool options)
 {
 	char *text = read_file(EXAMPLE);
 
@@ -84,7 +93,8 @@ static char *uncommented(void)
 
 		for (const char *q = p; q > text && q[-1] != '\n'; q--)
 			first = first && (q[-1] == ' ' || q[-1] == '\t');
-		if (*p == '#' && first && islower((unsigned char)p[1]))
+		if (*p == '#' && first && (islower((unsigned char)p[1]) || p[1] == '}') &&
+		    (options || is_frame(p)))
 			*p = ' ';
 	}
 	return text;
@@ -120,7 +130,7 @@ static unsigned example_has(const char *text, const struct option_row *o)
 
 static void test_example_has_every_option(void **state)
 {
-	char *text = uncommented();
+	char *text = uncommented(true);
 
 	(void)state;
 	for (unsigned i = 0; i < option_count; i++) {
@@ -145,14 +155,14 @@ static void test_example_has_every_option(void **state)
 /* What stands behind a # is the default: in force it changes nothing. And nothing unknown is among it. */
 static void test_example_defaults(void **state)
 {
-	char *text = uncommented(), *as_is = read_file(EXAMPLE), *all, *set;
+	char *text = uncommented(true), *frame = uncommented(false), *all, *set;
 
 	(void)state;
 	all = print(load_text(text));
-	set = print(load_text(as_is));
+	set = print(load_text(frame));
 	assert_string_equal(all, set);
 	free(text);
-	free(as_is);
+	free(frame);
 	free(all);
 	free(set);
 }
@@ -164,8 +174,10 @@ static void test_example_works_at_once(void **state)
 	struct addr a;
 
 	(void)state;
-	assert_int_equal(c->listen_count, 1);
+	assert_int_equal(c->listen_count, 2);
 	assert_string_equal(c->listen[0].name, "udp:0.0.0.0:5060");
+	assert_string_equal(c->listen[1].name, "tcp:0.0.0.0:5060");
+	assert_int_equal(c->domain_count, 0);
 	assert_string_equal(c->stats.listen_text, "127.0.0.1:9060");
 	assert_int_equal(c->gateway_count, 1);
 	assert_string_equal(c->gateway[0].target[0].text, "sip:127.0.0.1:5070");
@@ -215,6 +227,37 @@ static void test_conf_manual(void **state)
 	assert_int_equal(regexec(&c->route[0].user_re, "+499001", 0, NULL, 0), 0);
 	config_destroy(c);
 	free(text);
+}
+
+/* The prose of an option of listen begins with the transports that it is for, and the check of a file goes by them. */
+static void test_transports(void **state)
+{
+	static const struct {
+		const char *name, *prose;
+	} rows[] = {
+#define OPTION(section, name, type, dflt, min, max, unit, strct, field, prose) {#section "." #name, prose},
+#define OPTION_LIST(section, name, type, max, strct, field, prose)             {#section "." #name, prose},
+#include "config/options.def"
+	};
+	static const char *const prefix[1u << FLOW_PROTO_COUNT] = {
+		[1u << FLOW_UDP] = "udp: ",
+		[1u << FLOW_TLS] = "tls: ",
+		[1u << FLOW_TCP | 1u << FLOW_TLS] = "tcp, tls: ",
+		[1u << FLOW_UDP | 1u << FLOW_TCP | 1u << FLOW_TLS] = ""};
+
+	(void)state;
+	assert_int_equal(sizeof(rows) / sizeof(rows[0]), option_count);
+	for (unsigned i = 0; i < option_count; i++) {
+		const char *want = prefix[option_transports(&option_rows[i])];
+		unsigned other = 0;
+
+		assert_non_null(want);
+		for (unsigned k = 0; k < 1u << FLOW_PROTO_COUNT; k++)
+			other += prefix[k] && *prefix[k] &&
+				 strncmp(rows[i].prose, prefix[k], strlen(prefix[k])) == 0;
+		if (strncmp(rows[i].prose, want, strlen(want)) != 0 || other != (*want ? 1 : 0))
+			fail_msg("%s: the prose does not begin with \"%s\"", rows[i].name, want);
+	}
 }
 
 static void test_manual(void **state)
@@ -288,6 +331,7 @@ int main(void)
 		cmocka_unit_test(test_example_defaults),
 		cmocka_unit_test(test_example_works_at_once),
 		cmocka_unit_test(test_conf_manual),
+		cmocka_unit_test(test_transports),
 		cmocka_unit_test(test_manual),
 		cmocka_unit_test(test_help),
 	};
