@@ -13,9 +13,9 @@ const char *malloc_conf = "background_thread:true,narenas:4,dirty_decay_ms:5000,
 
 enum { EXIT_ENDED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-static int run(struct config *c, const struct cli *cli)
+static int run(struct config *c, const struct cli *cli, char **argv)
 {
-	struct server_source src = {cli->config, &cli->ov};
+	struct server_source src = {.file = cli->config, .ov = &cli->ov, .takeover = cli->takeover, .argv = argv};
 	struct server *s;
 	char err[512];
 
@@ -57,7 +57,7 @@ int main(int argc, char **argv)
 		return rc == -ENOENT || rc == -EACCES || rc == -ENOMEM ? EXIT_FAILED : EXIT_USAGE;
 	}
 	if (cli.mode == CLI_MODE_RUN) {
-		rc = run(c, &cli);
+		rc = run(c, &cli, argv);
 	} else {
 		if (cli.mode == CLI_MODE_PRINT)
 			config_print(c, stdout);

@@ -16,6 +16,7 @@ enum cli_mode {
 struct cli {
 	enum cli_mode mode;
 	const char *config;         /* -c, or NULL */
+	bool takeover;              /* -k */
 	struct config_overrides ov; /* pointers into argv */
 };
 

@@ -58,6 +58,8 @@ struct conn_lost {
 /* Main. Opens the listening sockets of the configuration's TCP and TLS listeners, one an acceptor each, and loads the certificates. 0, or
  * -errno with one line in err ("listen tls:0.0.0.0:5061: certificate cert.pem: ..."). */
 int streams_open(const struct config *c, struct streams **out, char *err, size_t errlen);
+/* Main. Loads the certificates of the configuration and forgets them: 0, or -EINVAL with a line in err. */
+int streams_check(const struct config *c, char *err, size_t errlen);
 /* Main, when acceptors and workers have ended: closes every connection and waits for the writer threads, which then end
  * within milliseconds. */
 void streams_stop(struct streams *s);

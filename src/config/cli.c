@@ -85,6 +85,7 @@ static int take(struct cli *cli, enum cli_id id, const char *arg, FILE *out, FIL
 		}
 		cli->ov.workers = (int)n;
 		break;
+	case CLI_TAKEOVER: cli->takeover = true; break;
 	case CLI_LOG_LEVEL: cli->ov.log_level = arg; break;
 	case CLI_HELP:
 		help(out);

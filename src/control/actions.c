@@ -4,18 +4,22 @@
 #include "control_p.h"
 #include "transport/conn.h"
 
-static void command(struct control_call *c, enum command_kind kind, struct control_answer *a)
+static void command_run(struct control_call *c, struct command *cmd, struct control_answer *a)
 {
-	struct command cmd = {.kind = kind, .fd = -1};
-
-	if (!commands_run(&c->control->server->commands, &cmd))
+	if (!commands_run(&c->control->server->commands, cmd))
 		control_error(a, MHD_HTTP_SERVICE_UNAVAILABLE, "the proxy is ending");
-	else if (cmd.rc < 0)
-		control_error(a, MHD_HTTP_CONFLICT, cmd.text);
+	else if (cmd->rc < 0)
+		control_error(a, MHD_HTTP_CONFLICT, cmd->text);
 	else
-		a->body = json_pack("{s:s, s:I, s:I}", "result", cmd.text, "setting_up",
+		a->body = json_pack("{s:s, s:I, s:I}", "result", cmd->text, "setting_up",
 				    (json_int_t)atomic_load(&c->control->server->shared.inflight),
 				    "established", (json_int_t)server_dialogs(c->control->server));
+}
+
+static void command(struct control_call *c, enum command_kind kind, struct control_answer *a)
+{
+	struct command cmd = {.kind = kind};
+	command_run(c, &cmd, a);
 }
 
 void action_drain(struct control_call *c, struct control_answer *a)
@@ -31,6 +35,20 @@ void action_undrain(struct control_call *c, struct control_answer *a)
 void action_reload(struct control_call *c, struct control_answer *a)
 {
 	command(c, COMMAND_RELOAD, a);
+}
+
+/* With ?to=PATH by the new process, which listens there; without by holdfastctl: then we start one. */
+void action_takeover(struct control_call *c, struct control_answer *a)
+{
+	struct command cmd = {.kind = COMMAND_TAKEOVER};
+	const char *to = control_arg(c, "to");
+
+	if (to && strlen(to) >= sizeof(cmd.text)) {
+		control_error(a, MHD_HTTP_BAD_REQUEST, "the path is too long");
+		return;
+	}
+	memcpy(cmd.text, to ? to : "", strlen(to ? to : "") + 1);
+	command_run(c, &cmd, a);
 }
 
 void action_close(struct control_call *c, struct control_answer *a)

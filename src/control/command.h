@@ -10,9 +10,8 @@ enum command_kind { COMMAND_DRAIN, COMMAND_UNDRAIN, COMMAND_RELOAD, COMMAND_TAKE
 
 struct command {
 	enum command_kind kind;
-	int fd;         /* COMMAND_TAKEOVER: the connection to the new process; else -1 */
 	int rc;         /* main: 0 or -errno */
-	char text[512]; /* main: one line about it */
+	char text[512]; /* main: one line about it. COMMAND_TAKEOVER, before: where the new process listens; empty: none runs yet */
 	bool done;      /* under commands.lock */
 };
 

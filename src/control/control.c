@@ -31,6 +31,7 @@ static const struct route {
 	{"POST", "/drain", action_drain},
 	{"POST", "/undrain", action_undrain},
 	{"POST", "/reload", action_reload},
+	{"POST", "/takeover", action_takeover},
 	{"POST", "/close", action_close},
 	{"GET", "/users", account_list},
 	{"POST", "/users", account_add},

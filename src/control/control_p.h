@@ -50,6 +50,7 @@ void view_gateways(struct control_call *c, struct control_answer *a);
 void action_drain(struct control_call *c, struct control_answer *a);
 void action_undrain(struct control_call *c, struct control_answer *a);
 void action_reload(struct control_call *c, struct control_answer *a);
+void action_takeover(struct control_call *c, struct control_answer *a);
 void action_close(struct control_call *c, struct control_answer *a);
 /* accounts.c */
 void account_list(struct control_call *c, struct control_answer *a);

@@ -74,10 +74,11 @@ int server_reload(struct server *s, char *text, size_t len)
 		config_destroy(next);
 		return refuse(text, len, "reload: no memory");
 	}
+	err[0] = '\0';
 	if (s->streams && streams_reconfigure(s->streams, next, err, sizeof(err)) < 0) {
 		free(states);
 		config_destroy(next);
-		return refuse(text, len, "reload: %s", err);
+		return refuse(text, len, "reload: %s", err[0] ? err : "no memory");
 	}
 	pthread_mutex_lock(&s->report); /* the HTTP thread reads configuration and states together */
 	s->config = next;

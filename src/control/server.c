@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <gnutls/crypto.h>
-#include <signal.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -16,9 +16,10 @@
 #include "control/http.h"
 #include "keeper.h"
 #include "proxy/gateway.h"
-#include "server_p.h"
 #include "registrar/digest.h"
+#include "server_p.h"
 #include "store/store.h"
+#include "takeover.h"
 #include "transport/conn.h"
 
 static const struct worker_core core = {
@@ -51,6 +52,22 @@ void server_block_signals(void)
 
 /* --- start --- */
 
+/* The certificates, which are the likeliest to be wrong, are read before the old process gives anything away. */
+static int take_over(struct server *s, char *err, size_t errlen)
+{
+	int rc = streams_check(s->config, err, errlen);
+
+	if (rc < 0)
+		return rc;
+	rc = takeover_receive(s->config->control.socket, &s->inherited, err, errlen);
+
+	if (rc != -ENOENT)
+		return rc;
+	log_info("main", "takeover: no process runs behind %s; starting as usual", s->config->control.socket);
+	err[0] = 0;
+	return 0;
+}
+
 static int start_store(struct server *s, unsigned char secret[static STORE_SECRET_LEN], char *err,
 		       size_t errlen)
 {
@@ -74,8 +91,8 @@ static void raise_descriptors(void)
 	rlim_t before = r.rlim_cur;
 	r.rlim_cur = r.rlim_max;
 	if (setrlimit(RLIMIT_NOFILE, &r) == 0)
-		log_info("main", "descriptors: the limit is raised from %llu to %llu", (unsigned long long)before,
-			 (unsigned long long)r.rlim_cur);
+		log_info("main", "descriptors: the limit is raised from %llu to %llu",
+			 (unsigned long long)before, (unsigned long long)r.rlim_cur);
 }
 
 static bool has_streams(const struct config *c)
@@ -88,12 +105,12 @@ static bool has_streams(const struct config *c)
 
 static int start_sockets(struct server *s, char *err, size_t errlen)
 {
-	int rc = udp_open(s->config, &s->udp, err, errlen);
+	int rc = udp_open_with(s->config, &s->inherited, &s->udp, err, errlen);
 
 	if (rc < 0 || !has_streams(s->config))
 		return rc;
 	raise_descriptors();
-	return streams_open(s->config, &s->streams, err, errlen);
+	return streams_open_with(s->config, &s->inherited, &s->streams, err, errlen);
 }
 
 static int start_control(struct server *s, char *err, size_t errlen)
@@ -154,12 +171,18 @@ static int start_threads(struct server *s, const unsigned char *secret)
 		return -ENOMEM;
 	s->acceptor_count = c->acceptors;
 	for (unsigned i = 0; i < c->acceptors; i++) {
-		struct acceptor_config ac = {
-			.index = i, .udp = s->udp, .streams = s->streams, .gather = c->gather, .retry_after = retry_after(c)};
+		struct acceptor_config ac = {.index = i,
+					     .udp = s->udp,
+					     .streams = s->streams,
+					     .gather = c->gather,
+					     .retry_after = retry_after(c)};
 		worker_pool_upper(s->workers, i, &ac.upper);
 		if ((rc = acceptor_create(&ac, &s->acceptor[i])) < 0)
 			return rc;
 	}
+	if (s->streams && s->inherited.conns)
+		log_info("main", "takeover: %u connections go on", streams_import(s->streams, &s->inherited));
+	inherit_deinit(&s->inherited);
 	if ((rc = worker_pool_start(s->workers)) < 0)
 		return rc;
 	for (unsigned i = 0; i < c->acceptors; i++)
@@ -191,7 +214,9 @@ static void say_hello(const struct server *s)
 			 c->listen[i].proto == FLOW_UDP   ? "udp"
 			 : c->listen[i].proto == FLOW_TCP ? "tcp"
 							  : "tls",
-			 addr_str(c->listen[i].proto == FLOW_UDP ? &s->udp->bound[i] : streams_bound(s->streams, i), a));
+			 addr_str(c->listen[i].proto == FLOW_UDP ? &s->udp->bound[i]
+								 : streams_bound(s->streams, i),
+				  a));
 	if (s->http) {
 		struct addr stats = c->stats.listen;
 		stats.port = http_port(s->http);
@@ -231,6 +256,8 @@ int server_start(struct config *c, const struct server_source *src, struct serve
 	if (!(states = gateway_states_create(c)))
 		goto out_text;
 	atomic_store(&s->shared.states, states);
+	if (src->takeover && (rc = take_over(s, err, errlen)) < 0)
+		goto out_text;
 	if ((rc = start_store(s, secret, err, errlen)) < 0)
 		goto out_text;
 	if ((rc = digest_create(secret, &s->digest)) < 0)
@@ -263,15 +290,15 @@ out_text:
 
 /* --- the end --- */
 
-void server_destroy(struct server *s)
+static void stop_threads(struct server *s)
 {
-	if (!s)
-		return;
 	/* First those who bring work, then those who do it, then what they use. HTTP reads from them all. */
 	commands_close(&s->commands);
 	control_stop(s->control);
+	s->control = NULL;
 	if (s->http)
 		http_stop(s->http);
+	s->http = NULL;
 	for (unsigned i = 0; i < s->acceptor_count; i++)
 		if (s->acceptor[i])
 			acceptor_stop(s->acceptor[i]);
@@ -279,6 +306,21 @@ void server_destroy(struct server *s)
 		worker_pool_stop(s->workers);
 	if (s->resolver)
 		resolver_destroy(s->resolver);
+	s->resolver = NULL;
+}
+
+void server_close_store(struct server *s)
+{
+	if (s->store)
+		store_close(s->store);
+	s->store = NULL;
+}
+
+void server_destroy(struct server *s)
+{
+	if (!s)
+		return;
+	stop_threads(s);
 	if (s->streams)
 		streams_stop(s->streams);
 	keeper_stop(s->keeper);
@@ -289,8 +331,8 @@ void server_destroy(struct server *s)
 	streams_close(s->streams);
 	udp_close(s->udp);
 	digest_destroy(s->digest);
-	if (s->store)
-		store_close(s->store);
+	server_close_store(s);
+	inherit_deinit(&s->inherited);
 	free(atomic_load(&s->shared.states));
 	config_destroy(s->config);
 	commands_deinit(&s->commands);
@@ -321,7 +363,7 @@ double server_started(const struct server *s)
 static uint64_t work_left(const struct server *s)
 {
 	return atomic_load(&s->shared.inflight) + counters_sum(CNT_TXN_NIST_TRYING) +
-	       counters_sum(CNT_TXN_NIST_PROCEEDING);
+	       counters_sum(CNT_TXN_NIST_PROCEEDING) + server_dialogs(s);
 }
 
 static void drain(struct server *s, bool on, char *text, size_t len)
@@ -331,12 +373,44 @@ static void drain(struct server *s, bool on, char *text, size_t len)
 	snprintf(text, len, "%s%s", was == on ? "still " : "", on ? "draining" : "taking new calls");
 	if (was != on)
 		log_info("main", "%s: %llu calls are being set up, %llu are established", text,
-			 (unsigned long long)atomic_load(&s->shared.inflight), (unsigned long long)server_dialogs(s));
+			 (unsigned long long)atomic_load(&s->shared.inflight),
+			 (unsigned long long)server_dialogs(s));
+}
+
+/* Another process goes on with our sockets: to close a connection as one does would end it for the peer. */
+static _Noreturn void server_leave(struct server *s, int fd)
+{
+	if (s->control)
+		control_disown(s->control);
+	stop_threads(s);
+	keeper_stop(s->keeper);
+	worker_pool_destroy(s->workers);
+	takeover_give(s, fd);
+	log_stop();
+	_exit(0);
+}
+
+static int takeover_start(struct server *s, struct command *cmd, int *fd)
+{
+	int rc;
+
+	if (!cmd->text[0]) {
+		rc = s->source.argv ? takeover_spawn(s->source.argv) : -ENOSYS;
+		snprintf(cmd->text, sizeof(cmd->text),
+			 rc < 0 ? "a new process cannot be started: %s" : "a new process is started",
+			 strerror(-rc));
+		return rc;
+	}
+	rc = *fd = takeover_call(cmd->text);
+	snprintf(cmd->text, sizeof(cmd->text),
+		 rc < 0 ? "the new process cannot be reached: %s" : "handing over", strerror(-rc));
+	return rc < 0 ? rc : 0;
 }
 
 static void server_command(struct server *s)
 {
 	struct command *cmd = commands_take(&s->commands);
+	int leave = -1;
 
 	if (!cmd)
 		return;
@@ -345,12 +419,11 @@ static void server_command(struct server *s)
 	case COMMAND_DRAIN: drain(s, true, cmd->text, sizeof(cmd->text)); break;
 	case COMMAND_UNDRAIN: drain(s, false, cmd->text, sizeof(cmd->text)); break;
 	case COMMAND_RELOAD: cmd->rc = server_reload(s, cmd->text, sizeof(cmd->text)); break;
-	case COMMAND_TAKEOVER:
-		cmd->rc = -ENOSYS;
-		snprintf(cmd->text, sizeof(cmd->text), "not here");
-		break;
+	case COMMAND_TAKEOVER: cmd->rc = takeover_start(s, cmd, &leave); break;
 	}
 	commands_done(&s->commands, cmd);
+	if (leave >= 0)
+		server_leave(s, leave);
 }
 
 /* The next signal, or 0 after `timeout` ms (-1: none); commands are done meanwhile. */

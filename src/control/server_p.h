@@ -5,6 +5,7 @@
 #include "control/http.h"
 #include "command.h"
 #include "control/server.h"
+#include "transport/inherit.h"
 #include "worker/worker.h"
 
 struct control;
@@ -23,6 +24,7 @@ struct server {
 	struct keeper *keeper; /* writes the store through to the disk */
 	struct control *control;
 	struct commands commands;
+	struct inheritance inherited; /* main, at start */
 	double started; /* s since 1970 */
 	struct resolver *resolver;
 	struct worker_pool *workers;
@@ -35,6 +37,7 @@ struct server {
 
 /* reload.c. What came of it, in `text`. 0, or -EINVAL: nothing has changed. */
 int server_reload(struct server *s, char *text, size_t len);
+void server_close_store(struct server *s); /* main, when nobody uses it any more */
 uint64_t server_dialogs(const struct server *s); /* confirmed calls */
 double server_started(const struct server *s);
 /* What the last OPTIONS to a binding measured: µs. False: nothing. */

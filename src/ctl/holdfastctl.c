@@ -163,6 +163,8 @@ static const struct ctl_command commands[] = {
 	{"drain", "", "refuse new calls and registrations; those under way go on", "POST", "/drain", show_drain,
 	 NULL},
 	{"undrain", "", "take new work again", "POST", "/undrain", show_drain, NULL},
+	{"takeover", "", "start a new process, which takes sockets, connections and calls over from this one", "POST",
+	 "/takeover", show_result, NULL},
 	{"reload", "", "read configuration and certificates again", "POST", "/reload", show_result, NULL},
 	{"connections", "", "TCP and TLS connections", "GET", "/connections", show_connections, do_list},
 	{"transactions", "", "transactions by kind and state", "GET", "/transactions", show_transactions, NULL},

@@ -258,6 +258,11 @@ static int flow_again(struct branch *b, struct flow *out, uint32_t *ack_timeout)
 	struct slice name = SLICE_NONE;
 	struct sip_uri uri;
 
+	/* After a takeover the connection is here, and what was sent over it has been sent. */
+	if (f.conn && p->lower.attach && p->lower.attach(p->lower.ctx, &f, ack_timeout) == 0) {
+		*out = f;
+		return 1;
+	}
 	if (t && t->has_flow && t->flow.conn) {
 		if (!location_flow(p, t, &f))
 			return -EAGAIN;
@@ -292,7 +297,8 @@ static bool branch_resume(struct branch *b)
 			return true;
 		}
 		txn_set_flow(b->client, &f);
-		txn_client_resume(b->client);
+		if (rc == 0)
+			txn_client_resume(b->client);
 	}
 	if (b->cancel_sent)
 		branch_cancel_again(b);

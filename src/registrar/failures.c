@@ -53,9 +53,11 @@ static unsigned slot_count(uint64_t v)
 	return (unsigned)(v >> 32) & FAILURES_MAX;
 }
 
-/* ms since the slot's time. */
+/* ms since the slot's time; an empty one is older than all. */
 static uint64_t slot_age(uint64_t v, uint64_t now)
 {
+	if (!v)
+		return UINT64_MAX;
 	return (uint64_t)(uint32_t)((uint32_t)(now / FAILURES_UNIT) - (uint32_t)v) * FAILURES_UNIT;
 }
 

@@ -33,6 +33,17 @@ static bool slot_is_free(uint64_t v, unsigned tick)
 	return v == 0 || age > DIGEST_NONCE_LIFE / REPLAY_UNIT + 1;
 }
 
+/* Another slot of the set for the same nonce: two threads began with it at the same time. */
+static bool is_twice(_Atomic uint64_t *set, unsigned mine, uint32_t tag, unsigned tick)
+{
+	for (unsigned i = 0; i < TABLE_WAYS; i++) {
+		uint64_t v = atomic_load(&set[i]);
+		if (i != mine && (uint32_t)(v >> 32) == tag && !slot_is_free(v, tick))
+			return true;
+	}
+	return false;
+}
+
 bool replay_use(struct replay *r, struct slice nonce, uint32_t nc, uint64_t now)
 {
 	uint64_t h = hash_bytes(nonce.p, nonce.len, hash_seed ^ 1);
@@ -57,10 +68,10 @@ again:
 		uint64_t v = atomic_load(&set[i]);
 		if (!slot_is_free(v, tick))
 			continue;
-		/* Two threads with the same nonce may both come here: the one that loses looks again, and finds it. */
 		if (!atomic_compare_exchange_strong(&set[i], &v, slot_make(tag, tick, nc)))
 			goto again;
-		return true;
+		/* Whoever writes last sees the other; should both, both ask for a new nonce. */
+		return !is_twice(set, i, tag, tick);
 	}
 	return false;
 }

@@ -8,6 +8,7 @@
 
 #include "base/counters.h"
 #include "base/log.h"
+#include "transport/inherit.h"
 #include "transport/tls_p.h"
 
 #define CONN_NAME_MAX 255 /* bytes */
@@ -120,7 +121,8 @@ void conn_put(struct conn *c)
 
 /* --- making --- */
 
-static struct conn *conn_new(struct streams *s, unsigned listener, struct conn_profile *profile, const struct addr *remote)
+static struct conn *conn_new(struct streams *s, unsigned listener, struct conn_profile *profile,
+			     const struct addr *remote)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 	if (!c)
@@ -147,8 +149,8 @@ void conn_set_state(struct conn *c, enum conn_state state)
 	c->state = (uint8_t)state;
 }
 
-int conn_create_inbound(struct streams *s, unsigned listener, unsigned acceptor, int fd, const struct addr *remote,
-			const struct addr *local, struct conn **out)
+int conn_create_inbound(struct streams *s, unsigned listener, unsigned acceptor, int fd,
+			const struct addr *remote, const struct addr *local, struct conn **out)
 {
 	struct conn_profile *profile = profile_of(&s->listener[listener]);
 	struct conn *c = NULL;
@@ -181,6 +183,36 @@ out:
 	if (fd >= 0)
 		close(fd);
 	return rc;
+}
+
+struct conn *conn_inherit(struct streams *s, unsigned listener, const struct inherited_conn *e)
+{
+	struct conn_profile *profile = profile_of(&s->listener[listener]);
+	struct conn *c = conn_new(s, listener, profile, &e->remote);
+
+	if (c) {
+		c->id = e->id;
+		c->inbound = e->inbound;
+		c->local = e->local;
+		c->fd = e->fd;
+		c->acceptor = (uint8_t)(e->id % s->acceptors);
+		c->state = CONN_OPEN;
+		/* The process before has counted it in: a limit that was lowered since is for new ones. */
+		c->counted = conn_table_admit(s, listener, &profile->options, &e->remote, e->inbound);
+		count(state_row(c, CONN_OPEN));
+		tcp_options(e->fd, &profile->options);
+		conn_table_add(s, c);
+		if (!e->inbound) {
+			struct conn *known = conn_table_peer(s, FLOW_TCP, &e->remote, SLICE_NONE, c);
+			conn_put(known);
+		} else if (e->alias.family) {
+			pthread_mutex_lock(&c->lock);
+			conn_table_alias(s, c, &e->alias);
+			pthread_mutex_unlock(&c->lock);
+		}
+	}
+	conn_profile_put(profile);
+	return c;
 }
 
 /* In no table yet. */
@@ -239,8 +271,7 @@ int streams_connect(struct streams *s, const struct conn_hop *hop, uint64_t *con
 	c = conn_table_peer(s, hop->proto, &hop->remote, name, NULL);
 	if (c && conn_is_closed(c)) {
 		/* Whoever closed it is about to take it out. */
-		if (conn_table_remove(s, c))
-			conn_put(c);
+		conn_table_remove(s, c);
 		conn_put(c);
 		c = NULL;
 	}
@@ -253,8 +284,8 @@ int streams_connect(struct streams *s, const struct conn_hop *hop, uint64_t *con
 		conn_table_add(s, fresh);
 		c = conn_table_peer(s, hop->proto, &hop->remote, name, fresh);
 		pthread_mutex_unlock(&fresh->lock);
-		if (c != fresh && conn_table_remove(s, fresh)) /* somebody was faster */
-			conn_put(fresh);
+		if (c != fresh) /* somebody was faster */
+			conn_table_remove(s, fresh);
 		conn_put(fresh);
 	}
 	*conn = c->id;
@@ -388,14 +419,12 @@ void conn_close(struct conn *c, enum conn_cause cause)
 		tls_bye(c->tls);
 	if (fd >= 0)
 		shutdown(fd, SHUT_RDWR); /* its acceptor and its writer wake up by that */
-	bool listed = conn_table_remove(c->streams, c);
+	conn_table_remove(c->streams, c);
 	while (w) {
 		struct conn_watch *next = w->next;
 		lost_post(w, c, cause);
 		w = next;
 	}
-	if (listed)
-		conn_put(c);
 }
 
 static enum conn_cause cause_of(struct conn *c, int error)
@@ -415,6 +444,7 @@ static enum conn_cause cause_of(struct conn *c, int error)
 	case EACCES:
 	case EPERM: return open ? CONN_RESET : CONN_REFUSED;
 	case EPIPE: return CONN_PEER;
+	case EPROTO: return open ? CONN_PROTOCOL : CONN_HANDSHAKE; /* TLS */
 	case EMFILE:
 	case ENFILE:
 	case ENOBUFS:

@@ -152,6 +152,7 @@ struct streams {
 	_Atomic unsigned next_acceptor;   /* atomic: for connections that we open */
 	_Atomic unsigned writers_max;     /* atomic */
 	_Atomic bool closing;             /* atomic: no new connections */
+	_Atomic bool leaving;             /* atomic: writers leave their connections as they are: another process goes on */
 	struct conn_shard shard[CONN_SHARDS];
 	struct tls_tickets *tickets; /* const pointer: the key of our session tickets, sessions to resume; NULL: no TLS */
 	pthread_mutex_t writers_lock;
@@ -165,6 +166,9 @@ struct conn *conn_ref(struct conn *c);
  * -ENOBUFS (a limit: counted here), -ENOMEM. */
 int conn_create_inbound(struct streams *s, unsigned listener, unsigned acceptor, int fd, const struct addr *remote,
 			const struct addr *local, struct conn **out);
+/* Main. A connection of an earlier process, open, under its number; with a reference. NULL: no memory. Its descriptor is then the connection's. */
+struct inherited_conn;
+struct conn *conn_inherit(struct streams *s, unsigned listener, const struct inherited_conn *e);
 /* Any thread. The socket failed with `error` (positive errno): closes with the cause that it stands for. */
 void conn_fail(struct conn *c, int error);
 /* Any thread. Our last word has been given to conn_send: the connection is shut down for writing when it is out. */
@@ -176,7 +180,7 @@ void conn_set_state(struct conn *c, enum conn_state state); /* lock held */
 int conn_table_init(struct streams *s);
 void conn_table_deinit(struct streams *s);
 void conn_table_add(struct streams *s, struct conn *c); /* by number; takes a reference */
-bool conn_table_remove(struct streams *s, struct conn *c); /* from all tables; true: was there, and its reference is the caller's */
+void conn_table_remove(struct streams *s, struct conn *c); /* from all tables, if it is there; puts their reference: the caller has one */
 void conn_table_unlist(struct streams *s, struct conn *c); /* it is not found by its peer any more */
 /* The connection to the peer, with a reference; or `fresh`, which is in the table by number, entered there; or NULL: none, and no fresh. */
 struct conn *conn_table_peer(struct streams *s, enum flow_proto proto, const struct addr *addr, struct slice name,

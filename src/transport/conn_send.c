@@ -104,7 +104,7 @@ static ssize_t write_some(struct conn *c, const struct iovec *v, unsigned n)
 /* Lock held. So many bytes of the queue are in the kernel. */
 static void queue_sent(struct conn *c, size_t n)
 {
-	while (n) {
+	while (n && c->first) {
 		struct conn_message *m = c->first;
 		size_t take = m->len - m->sent < n ? m->len - m->sent : n;
 		m->sent += take;

@@ -179,7 +179,7 @@ void conn_table_unlist(struct streams *s, struct conn *c)
 	peer_unlist(s, &c->alias);
 }
 
-bool conn_table_remove(struct streams *s, struct conn *c)
+void conn_table_remove(struct streams *s, struct conn *c)
 {
 	struct conn_shard *d = shard_of_id(s, c->id);
 	conn_table_unlist(s, c);
@@ -193,7 +193,8 @@ bool conn_table_remove(struct streams *s, struct conn *c)
 		d->count--;
 	}
 	pthread_mutex_unlock(&d->lock);
-	return found;
+	if (found)
+		conn_put(c);
 }
 
 /* --- by peer --- */

@@ -60,7 +60,7 @@ static bool socket_is(const struct config_listen *l, int type)
 	return (l->proto == FLOW_UDP) == (type == SOCK_DGRAM);
 }
 
-int socket_check(const struct config *c, int type, const char **name)
+int socket_check(const struct config *c, int type, const struct inheritance *in, const char **name)
 {
 	for (unsigned i = 0; i < c->listen_count; i++) {
 		const struct config_listen *l = &c->listen[i];
@@ -70,6 +70,8 @@ int socket_check(const struct config *c, int type, const char **name)
 		for (unsigned j = 0; l->addr.port && j < i; j++)
 			if (socket_is(&c->listen[j], type) && addr_eq(&c->listen[j].addr, &l->addr))
 				return -EADDRINUSE;
+		if (inherit_has(in, l->proto, &l->addr, c->acceptors))
+			continue;
 		int rc = socket_probe(&l->addr, type);
 		if (rc)
 			return rc;

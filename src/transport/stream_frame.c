@@ -111,7 +111,7 @@ static bool rest_add(struct frames *x, const char *p, size_t len)
 	struct conn *c = x->c;
 	size_t need = c->in_len + len;
 
-	if (need > c->in_cap) {
+	if (!c->in || need > c->in_cap) {
 		size_t cap = c->in_cap ? c->in_cap : FRAME_ROOM;
 		while (cap < need)
 			cap *= 2;

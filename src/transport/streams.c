@@ -8,6 +8,7 @@
 #include "base/counters.h"
 #include "base/log.h"
 #include "transport/conn_p.h"
+#include "transport/inherit.h"
 #include "transport/socket_p.h"
 #include "transport/tls_p.h"
 
@@ -31,7 +32,8 @@ static int profile_create(struct streams *s, const struct config_listen *l, stru
 	return 0;
 }
 
-static int listener_open(struct streams *s, unsigned i, const struct config_listen *l, char *err, size_t errlen)
+static int listener_open(struct streams *s, unsigned i, const struct config_listen *l, struct inheritance *in,
+			 char *err, size_t errlen)
 {
 	struct stream_listener *sl = &s->listener[i];
 	int rc;
@@ -44,7 +46,12 @@ static int listener_open(struct streams *s, unsigned i, const struct config_list
 		sl->fd[a] = -1;
 	sl->proto = (uint8_t)l->proto;
 	rc = profile_create(s, l, &sl->profile, err, errlen);
-	return rc ? rc : tcp_listen(l, &sl->bound, sl->fd, s->acceptors);
+	if (rc || inherit_has(in, l->proto, &l->addr, s->acceptors)) {
+		for (unsigned a = 0; a < s->acceptors && !rc; a++)
+			sl->fd[a] = inherit_take(in, l->proto, &l->addr, a);
+		return rc;
+	}
+	return tcp_listen(l, &sl->bound, sl->fd, s->acceptors);
 }
 
 static bool has_tls(const struct config *c)
@@ -75,6 +82,12 @@ static int streams_alloc(const struct config *c, struct streams *s)
 
 int streams_open(const struct config *c, struct streams **out, char *err, size_t errlen)
 {
+	return streams_open_with(c, NULL, out, err, errlen);
+}
+
+int streams_open_with(const struct config *c, struct inheritance *in, struct streams **out, char *err,
+		      size_t errlen)
+{
 	struct streams *s = calloc(1, sizeof(*s));
 	const char *name = "";
 	int rc = -ENOMEM;
@@ -87,14 +100,14 @@ int streams_open(const struct config *c, struct streams **out, char *err, size_t
 	/* Milliseconds of the wall clock, with room for 2^20 connections in each: never the number of an earlier run. */
 	atomic_init(&s->next_id, (uint64_t)(clock_wall_ns() / 1000000u) << 20);
 	atomic_init(&s->writers_max, c->writers);
-	rc = socket_check(c, SOCK_STREAM, &name);
+	rc = socket_check(c, SOCK_STREAM, in, &name);
 	if (!rc)
 		rc = streams_alloc(c, s);
 	for (unsigned i = 0; !rc && i < c->listen_count; i++) {
 		if (c->listen[i].proto == FLOW_UDP)
 			continue;
 		name = c->listen[i].name;
-		rc = listener_open(s, i, &c->listen[i], err, errlen);
+		rc = listener_open(s, i, &c->listen[i], in, err, errlen);
 	}
 	if (!rc) {
 		*out = s;
@@ -109,6 +122,21 @@ out:
 		snprintf(err, errlen, "listen %s: %s", name, strerror(-rc));
 	}
 	streams_close(s);
+	return rc;
+}
+
+int streams_check(const struct config *c, char *err, size_t errlen)
+{
+	struct tls_tickets *tickets = NULL;
+	int rc = has_tls(c) ? tls_tickets_create(&tickets) : 0;
+
+	for (unsigned i = 0; i < c->listen_count && !rc; i++) {
+		struct tls_context *t = NULL;
+		if (c->listen[i].proto == FLOW_TLS)
+			rc = tls_context_create(&c->listen[i], tickets, &t, err, errlen);
+		tls_context_destroy(t);
+	}
+	tls_tickets_destroy(tickets);
 	return rc;
 }
 

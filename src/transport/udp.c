@@ -39,8 +39,15 @@ static int udp_options(int fd, const struct addr *a)
 }
 
 /* Opens one socket; *bound gets the port where it was 0. */
-static int udp_socket_open(struct udp_socket *s, const struct config_listen *l, struct addr *bound)
+static int udp_socket_open(struct udp_socket *s, const struct config_listen *l, struct addr *bound,
+			   struct inheritance *in)
 {
+	s->family = bound->family;
+	s->wildcard = addr_is_any(bound);
+	s->fd = inherit_take(in, FLOW_UDP, bound, s->acceptor);
+	if (s->fd >= 0)
+		return 0;
+
 	struct addr named;
 	int rc, fd = socket_open(bound, SOCK_DGRAM);
 	if (fd < 0)
@@ -64,12 +71,11 @@ static int udp_socket_open(struct udp_socket *s, const struct config_listen *l, 
 	/* What waits for the hardware address of a neighbour that is gone counts against the socket (unres_qlen_bytes for each). */
 	if (s->acceptor == 0 && (uint32_t)room < l->receive_buffer)
 		log_warning("transport",
-			    "listen %s: send buffer %d bytes, less than asked for: some dead hosts of the same network could "
+			    "listen %s: send buffer %d bytes, less than asked for: some dead hosts of the same "
+			    "network could "
 			    "fill it; raise net.core.wmem_max",
 			    l->name, room);
 	s->fd = fd;
-	s->family = bound->family;
-	s->wildcard = addr_is_any(bound);
 	return 0;
 fail:
 	close(fd);
@@ -99,11 +105,16 @@ static struct udp *udp_alloc(unsigned listeners, unsigned acceptors)
 
 int udp_open(const struct config *c, struct udp **out, char *err, size_t errlen)
 {
+	return udp_open_with(c, NULL, out, err, errlen);
+}
+
+int udp_open_with(const struct config *c, struct inheritance *in, struct udp **out, char *err, size_t errlen)
+{
 	const char *name = "";
 	struct udp *u = NULL;
 	int rc = c->listen_count <= UINT16_MAX && c->acceptors <= UINT8_MAX ? 0 : -E2BIG;
 	if (!rc)
-		rc = socket_check(c, SOCK_DGRAM, &name);
+		rc = socket_check(c, SOCK_DGRAM, in, &name);
 	if (rc)
 		goto fail;
 	u = udp_alloc(c->listen_count, c->acceptors);
@@ -118,7 +129,7 @@ int udp_open(const struct config *c, struct udp **out, char *err, size_t errlen)
 		name = l->name;
 		u->bound[i] = l->addr;
 		for (unsigned a = 0; a < c->acceptors; a++) {
-			rc = udp_socket_open(&u->socket[i * c->acceptors + a], l, &u->bound[i]);
+			rc = udp_socket_open(&u->socket[i * c->acceptors + a], l, &u->bound[i], in);
 			if (rc)
 				goto fail;
 		}
@@ -129,6 +140,16 @@ fail:
 	snprintf(err, errlen, "listen %s: %s", name, strerror(-rc));
 	udp_close(u);
 	return rc;
+}
+
+void udp_export(const struct udp *u, void (*fn)(void *ctx, const struct inherited_socket *s), void *ctx)
+{
+	for (unsigned i = 0; i < u->listeners * u->acceptors; i++) {
+		const struct udp_socket *s = &u->socket[i];
+		struct inherited_socket e = {FLOW_UDP, s->acceptor, u->bound[s->listener], s->fd};
+		if (e.fd >= 0)
+			fn(ctx, &e);
+	}
 }
 
 void udp_close(struct udp *u)

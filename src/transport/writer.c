@@ -15,15 +15,19 @@
 
 #define WRITER_NICE 5 /* calls in progress come first: a storm of handshakes must not delay them */
 
-/* Waits for events until the deadline. 0; -ETIMEDOUT. */
+#define WRITER_LOOK 100 /* ms between two looks whether the process is leaving its connections to another */
+
+/* Waits for events until the deadline. 0; -ETIMEDOUT; -ECANCELED: leave it as it is. */
 static int wait_for(const struct conn *c, short events, msec_t deadline)
 {
 	struct pollfd p = {.fd = c->fd, .events = events};
 	for (;;) {
 		msec_t now = clock_mono_ms();
+		if (atomic_load_explicit(&c->streams->leaving, memory_order_relaxed))
+			return -ECANCELED;
 		if (now >= deadline)
 			return -ETIMEDOUT;
-		int n = poll(&p, 1, (int)(deadline - now));
+		int n = poll(&p, 1, deadline - now < WRITER_LOOK ? (int)(deadline - now) : WRITER_LOOK);
 		if (n > 0)
 			return 0;
 		if (n < 0 && errno != EINTR)
@@ -107,8 +111,8 @@ static void log_handshake(const struct conn *c, const char *err)
 	char text[ADDR_STRLEN];
 	uint64_t missed;
 	if (log_limit(&limiter, 5, &missed))
-		log_warning("transport", "TLS handshake %s %s failed: %s", c->inbound ? "with client" : "with server",
-			    addr_str(&c->remote, text), err);
+		log_warning("transport", "TLS handshake %s %s failed: %s",
+			    c->inbound ? "with client" : "with server", addr_str(&c->remote, text), err);
 }
 
 /* 0, or -errno; the failure is logged. */
@@ -142,7 +146,10 @@ static void do_drain(struct conn *c)
 			before = c->written;
 			deadline = clock_mono_ms() + limit;
 		}
-		if (wait_for(c, POLLOUT, deadline) == -ETIMEDOUT)
+		int rc = wait_for(c, POLLOUT, deadline);
+		if (rc == -ECANCELED)
+			return; /* with the token: nobody is to write any more */
+		if (rc == -ETIMEDOUT)
 			conn_close(c, CONN_WRITE_TIMEOUT); /* and conn_drain finds it closed */
 	}
 }

@@ -240,7 +240,7 @@ static inline void await_gauge(enum counter_id id, uint64_t want)
 
 static inline void test_sleep(unsigned ms)
 {
-	const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000l};
+	const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 	nanosleep(&pause, NULL);
 }
 

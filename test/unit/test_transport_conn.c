@@ -229,7 +229,7 @@ static void test_connect_timeout(void **state)
 	fixture_open(&x, set_connect_timeout);
 	for (unsigned i = 0; i < 8; i++) {
 		full[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		connect(full[i], (struct sockaddr *)&ss, len);
+		(void)connect(full[i], (struct sockaddr *)&ss, len);
 	}
 	msec_t start = clock_mono_ms();
 	struct conn *c = connect_to(&x, &at);
@@ -300,7 +300,7 @@ static void test_max_writers(void **state)
 	stream_start(&f);
 	for (unsigned i = 0; i < 8; i++) {
 		full[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		connect(full[i], (struct sockaddr *)&ss, len);
+		(void)connect(full[i], (struct sockaddr *)&ss, len);
 	}
 	for (unsigned i = 0; i < 8; i++) {
 		char ip[20];
@@ -846,7 +846,7 @@ static void test_stop(void **state)
 	fixture_open(&x, NULL);
 	for (unsigned i = 0; i < 8; i++) {
 		full[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		connect(full[i], (struct sockaddr *)&ss, len);
+		(void)connect(full[i], (struct sockaddr *)&ss, len);
 	}
 	c[0] = connected(&x, &peer[0]);
 	fill(c[0]);

@@ -278,18 +278,18 @@ static void test_ping(void **state)
 
 /* --- what is wrong with it --- */
 
-#define HEAD(start)                                                                                     \
-	start "\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKx\r\nFrom: <sip:a@example.com>;tag=1\r\n" \
-	      "To: <sip:b@example.com>\r\nCall-ID: wrong\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n"
+#define HEAD(start, end)                                                                                 \
+	(start "\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKx\r\nFrom: <sip:a@example.com>;tag=1\r\n" \
+	       "To: <sip:b@example.com>\r\nCall-ID: wrong\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n" end)
 
 static void test_bad_length(void **state)
 {
 	static const char *const bad[] = {
-		HEAD("OPTIONS sip:b SIP/2.0") "\r\n",
-		HEAD("OPTIONS sip:b SIP/2.0") "Content-Length: x\r\n\r\n",
-		HEAD("OPTIONS sip:b SIP/2.0") "Content-Length: -1\r\n\r\n",
-		HEAD("OPTIONS sip:b SIP/2.0") "Content-Length: 0\r\nContent-Length: 3\r\n\r\nabc",
-		HEAD("OPTIONS sip:b SIP/2.0") "Content-Length: 99999999999\r\n\r\n",
+		HEAD("OPTIONS sip:b SIP/2.0", "\r\n"),
+		HEAD("OPTIONS sip:b SIP/2.0", "Content-Length: x\r\n\r\n"),
+		HEAD("OPTIONS sip:b SIP/2.0", "Content-Length: -1\r\n\r\n"),
+		HEAD("OPTIONS sip:b SIP/2.0", "Content-Length: 0\r\nContent-Length: 3\r\n\r\nabc"),
+		HEAD("OPTIONS sip:b SIP/2.0", "Content-Length: 99999999999\r\n\r\n"),
 	};
 	struct stream_fixture f;
 	char text[2000];
@@ -323,7 +323,7 @@ static void test_linger(void **state)
 	(void)state;
 	stream_open(&f, NULL);
 	int fd = peer_connect(&f.at);
-	peer_say(fd, HEAD("OPTIONS sip:b SIP/2.0") "\r\n");
+	peer_say(fd, HEAD("OPTIONS sip:b SIP/2.0", "\r\n"));
 	peer_rest(fd, text, sizeof(text));
 	assert_memory_equal(text, "SIP/2.0 400 ", 12);
 	assert_int_equal(counters_sum(CNT_CONN_TCP_IN_OPEN), 1);
@@ -340,7 +340,7 @@ static void test_bad_length_unanswerable(void **state)
 {
 	static const char *const bad[] = {
 		"SIP/2.0 200 OK\r\nVia: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKx\r\n\r\n",
-		HEAD("ACK sip:b SIP/2.0") "\r\n",
+		HEAD("ACK sip:b SIP/2.0", "\r\n"),
 		"OPTIONS sip:b SIP/2.0\r\nCall-ID: x\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
 		"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", /* TLS to the TCP port */
