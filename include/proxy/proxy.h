@@ -94,6 +94,9 @@ int proxy_restore(struct proxy *p, uint64_t record, struct slice bytes, bool mov
 /* Any thread, pure: the Call-ID that a record belongs to. 0, -EBADMSG, -EPROTONOSUPPORT. */
 int recover_call_id(struct slice bytes, struct slice *call_id);
 
+/* The same for the record of a dialog. */
+int recover_dialog_call_id(struct slice bytes, struct slice *call_id);
+
 unsigned proxy_contexts(const struct proxy *p); /* response contexts alive */
 
 #endif

@@ -68,6 +68,19 @@ static int take_over(struct server *s, char *err, size_t errlen)
 	return 0;
 }
 
+/* From the store's secret: nobody outside knows it, and a Call-ID has the same worker after a restart, so that no record has to move. */
+static int hash_seed_from(const unsigned char *secret)
+{
+	unsigned char mac[32];
+	uint64_t seed;
+
+	if (gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, STORE_SECRET_LEN, "hash", 4, mac) < 0)
+		return -EIO;
+	memcpy(&seed, mac, sizeof(seed));
+	hash_init(seed);
+	return 0;
+}
+
 static int start_store(struct server *s, unsigned char secret[static STORE_SECRET_LEN], char *err,
 		       size_t errlen)
 {
@@ -233,7 +246,6 @@ int server_start(struct config *c, const struct server_source *src, struct serve
 	unsigned char secret[STORE_SECRET_LEN];
 	struct server *s = calloc(1, sizeof(*s));
 	struct gateway_states *states = NULL;
-	uint64_t seed;
 	int rc = -ENOMEM;
 
 	err[0] = 0;
@@ -245,11 +257,6 @@ int server_start(struct config *c, const struct server_source *src, struct serve
 	s->source = *src;
 	pthread_mutex_init(&s->report, NULL);
 	counters_use(counters_create());
-	if (gnutls_rnd(GNUTLS_RND_NONCE, &seed, sizeof(seed)) < 0) {
-		rc = -EIO;
-		goto out_text;
-	}
-	hash_init(seed);
 	s->started = (double)clock_wall_ns() / 1e9;
 	if ((rc = commands_init(&s->commands)) < 0)
 		goto out_text;
@@ -260,7 +267,7 @@ int server_start(struct config *c, const struct server_source *src, struct serve
 		goto out_text;
 	if ((rc = start_store(s, secret, err, errlen)) < 0)
 		goto out_text;
-	if ((rc = digest_create(secret, &s->digest)) < 0)
+	if ((rc = hash_seed_from(secret)) < 0 || (rc = digest_create(secret, &s->digest)) < 0)
 		goto out_text;
 	if ((rc = start_sockets(s, err, errlen)) < 0)
 		goto out_text;

@@ -201,8 +201,8 @@ int takeover_spawn(char *const *argv)
 		if (strcmp(argv[i], "--takeover") != 0)
 			args[k++] = argv[i];
 	args[k++] = (char *)(uintptr_t) "--takeover";
-	/* The signals that main waits for are blocked here; the new one blocks them itself. */
-	int rc = posix_spawn(&pid, "/proc/self/exe", NULL, NULL, args, environ);
+	/* By its name, not as what runs: a planned restart is how a new version comes. */
+	int rc = posix_spawnp(&pid, argv[0], NULL, NULL, args, environ);
 	free(args);
 	return -rc;
 }

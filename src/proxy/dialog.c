@@ -8,11 +8,11 @@
 #include "snapshot_p.h"
 
 #define DIALOG_FORMAT    1
-#define DIALOG_KEY       16         /* bytes */
-#define DIALOG_LIFE      43200000u  /* ms: 12 hours, without a session timer */
-#define DIALOG_BATCH     4096       /* changes of one batch; beyond it they are not noted */
-#define DIALOG_SWEEP     60000      /* ms between two looks for those whose time is over */
-#define DIALOG_SWEEP_MAX 2000       /* of one look */
+#define DIALOG_KEY       16        /* bytes */
+#define DIALOG_LIFE      43200000u /* ms: 12 hours, without a session timer */
+#define DIALOG_BATCH     4096      /* changes of one batch; beyond it they are not noted */
+#define DIALOG_SWEEP     60000     /* ms between two looks for those whose time is over */
+#define DIALOG_SWEEP_MAX 2000      /* of one look */
 
 /* A change that waits for the commit. */
 struct dialog_change {
@@ -105,6 +105,18 @@ void dialog_ended(struct proxy *p, const struct sip_msg *m)
 	if (!p->calls || !m->to_tag.len || !(d = change_add(p, m, 0)))
 		return;
 	d->ended = true;
+}
+
+int recover_dialog_call_id(struct slice bytes, struct slice *call_id)
+{
+	struct unpack u = unpack_init(bytes);
+
+	if (unpack_u8(&u) != DIALOG_FORMAT)
+		return -EPROTONOSUPPORT;
+	unpack_u64(&u);
+	unpack_u64(&u);
+	*call_id = unpack_slice(&u);
+	return u.bad ? -EBADMSG : 0;
 }
 
 bool dialog_pending(const struct proxy *p)

@@ -46,6 +46,12 @@ static void answer(struct registrar_answer *out, unsigned status, const char *re
 	out->extra.len = 0;
 }
 
+static void answer_failed(struct registrar_answer *out, int error)
+{
+	answer(out, 500, NULL);
+	out->error = error;
+}
+
 static void answer_ok(const struct registrar_args *a, const struct contact_list *l,
 		      const struct binding_set *set, struct registrar_answer *out)
 {
@@ -97,7 +103,10 @@ static struct binding *find(struct binding_set *set, const struct contact *c)
 /* A request of the same Call-ID that is not newer must not undo a newer one (10.3 step 7). */
 static bool is_late(const struct binding *b, const struct sip_msg *m)
 {
-	return slice_eq(b->call_id, sip_slice(m, m->call_id)) && m->cseq <= b->cseq;
+	struct slice id = sip_slice(m, m->call_id);
+
+	/* A binding that holds the request's own bytes was set by a Contact before: the same one once more. */
+	return b->call_id.p != id.p && slice_eq(b->call_id, id) && m->cseq <= b->cseq;
 }
 
 static void take_out(struct binding_set *set, struct binding *b)
@@ -172,12 +181,13 @@ void registrar_apply(struct store_txn *t, const struct registrar_args *a, struct
 	int rc;
 
 	out->changed = out->attach = false;
+	out->error = 0;
 	status = contacts_read(a, &l, out);
 	if (status)
 		return;
 	rc = location_load(t, a->aor, a->now, &set);
 	if (rc) {
-		answer(out, 500, NULL);
+		answer_failed(out, rc);
 		return;
 	}
 	if (!l.star && !l.count) {
@@ -194,7 +204,7 @@ void registrar_apply(struct store_txn *t, const struct registrar_args *a, struct
 		return;
 	rc = location_save(t, a->aor, &set);
 	if (rc) {
-		answer(out, 500, NULL);
+		answer_failed(out, rc);
 		return;
 	}
 	out->changed = true;
@@ -214,8 +224,10 @@ void registrar_fetch(struct store_reader *r, const struct registrar_args *a, str
 	struct binding_set set;
 
 	out->changed = out->attach = false;
-	if (location_find(r, a->aor, a->now, &set) < 0)
-		answer(out, 500, NULL);
+	out->error = 0;
+	int rc = location_find(r, a->aor, a->now, &set);
+	if (rc)
+		answer_failed(out, rc);
 	else
 		answer_ok(a, &l, &set, out);
 }

@@ -38,12 +38,12 @@ static void lose(struct recovery *r, int rc)
 	uint64_t missed;
 
 	r->lost++;
-	count(rc == -EBADMSG		? CNT_RECOVER_DAMAGED
+	count(rc == -EBADMSG           ? CNT_RECOVER_DAMAGED
 	      : rc == -EPROTONOSUPPORT ? CNT_RECOVER_VERSION
 				       : CNT_RECOVER_FAILED);
 	if (log_limit(&limiter, RECOVER_LOG, &missed))
 		log_warning("worker", "a stored call is left out: %s",
-			    rc == -EBADMSG	     ? "its record is damaged"
+			    rc == -EBADMSG           ? "its record is damaged"
 			    : rc == -EPROTONOSUPPORT ? "its record is of another version"
 						     : strerror(-rc));
 }
@@ -109,39 +109,75 @@ static void delete_old(struct recovery *r)
 	store_commit(t);
 }
 
-/* The dialogs of a worker that is no more go to the first one: they are only counted. */
+/* --- dialogs: they only have to be where their BYE will look for them --- */
+
+/* Whose a record is now. */
+static unsigned dialog_worker(const struct recovery *r, struct slice value)
+{
+	struct slice call_id;
+	return recover_dialog_call_id(value, &call_id) == 0 ? shard_worker(call_id, r->pool->count) : 0;
+}
+
+/* Puts those that are of worker `to` into its environment. Returns how many. */
+static unsigned dialogs_copy(struct recovery *r, struct store_cursor *c, unsigned to)
+{
+	struct slice key, value;
+	struct store_txn *t;
+	unsigned n = 0;
+	int rc;
+
+	if (store_begin(r->pool->worker[to]->calls, &t) < 0)
+		return 0;
+	for (rc = store_seek(c, SLICE_NONE, &key, &value); rc == 0 || rc == -EBADMSG;
+	     rc = store_next(c, &key, &value))
+		if (!rc && dialog_worker(r, value) == to && store_put(t, STORE_DIALOGS, key, value) == 0)
+			n++;
+	if (n)
+		return store_commit(t) == 0 ? n : 0;
+	store_abort(t);
+	return 0;
+}
+
+/* Deletes those that are another worker's, or cannot be read. */
+static void dialogs_delete(struct recovery *r)
+{
+	struct slice key, value;
+	struct store_cursor *c;
+	struct store_txn *t;
+	int rc;
+
+	if (store_begin(r->env, &t) < 0)
+		return;
+	if (store_walk_txn(t, STORE_DIALOGS, &c) == 0) {
+		for (rc = store_seek(c, SLICE_NONE, &key, &value); rc == 0 || rc == -EBADMSG;
+		     rc = store_next(c, &key, &value))
+			if (rc || dialog_worker(r, value) != r->from)
+				store_walk_del(c);
+		store_walk_end(c);
+	}
+	store_commit(t);
+}
+
 static void move_dialogs(struct recovery *r)
 {
 	struct store_reader *reader;
 	struct store_cursor *c;
-	struct store_txn *to, *from;
-	struct slice key, value;
-	int rc;
+	unsigned moved = 0;
 
-	if (r->from < r->pool->count || store_reader_create(r->env, &reader) < 0)
+	if (store_reader_create(r->env, &reader) < 0)
 		return;
-	if (store_begin(r->pool->worker[0]->calls, &to) < 0) {
-		store_reader_destroy(reader);
-		return;
-	}
-	rc = store_read_begin(reader);
-	if (!rc)
-		rc = store_walk_reader(reader, STORE_DIALOGS, &c);
-	if (!rc) {
-		for (rc = store_seek(c, SLICE_NONE, &key, &value); rc == 0; rc = store_next(c, &key, &value))
-			store_put(to, STORE_DIALOGS, key, value);
+	if (store_read_begin(reader) == 0 && store_walk_reader(reader, STORE_DIALOGS, &c) == 0) {
+		for (unsigned to = 0; to < r->pool->count; to++)
+			if (to != r->from)
+				moved += dialogs_copy(r, c, to);
 		store_walk_end(c);
 	}
 	store_reader_destroy(reader);
-	if (store_commit(to) < 0 || store_begin(r->env, &from) < 0)
+	if (!moved)
 		return;
-	if (store_walk_txn(from, STORE_DIALOGS, &c) == 0) {
-		for (rc = store_seek(c, SLICE_NONE, &key, &value); rc == 0 || rc == -EBADMSG;
-		     rc = store_next(c, &key, &value))
-			store_walk_del(c);
-		store_walk_end(c);
-	}
-	store_commit(from);
+	dialogs_delete(r);
+	if (r->from >= r->pool->count)
+		count_add(CNT_DIALOGS, moved); /* the others' were counted where they were */
 }
 
 static int open_env(struct recovery *r)
@@ -189,7 +225,8 @@ int worker_pool_recover(struct worker_pool *pool)
 		free(all[i].old);
 	free(all);
 	if (!rc && kept + moved + lost)
-		log_info("worker", "%u calls are gone on with (%u moved between workers, %u left out), read in %u ms",
+		log_info("worker",
+			 "%u calls are gone on with (%u moved between workers, %u left out), read in %u ms",
 			 kept + moved, moved, lost, (unsigned)((clock_mono_ns() - begun) / 1000000u));
 	return rc;
 }
