@@ -286,17 +286,12 @@ static void cancel_others(struct context *c, const struct branch *but)
 			branch_cancel(b);
 }
 
-/* RFC 5393 5.3.3: what is tried at the same time shares the breadth. */
 static void target_start(struct context *c, unsigned i)
 {
-	unsigned together = 0, share;
+	unsigned share = breadth_share(c->pk->msg, c->target, c->target_count, i, c->failover, c->breadth);
 
-	for (unsigned j = 0; j < c->target_count; j++)
-		if (c->target[j].group == c->target[i].group && !c->target[j].alternate)
-			together++;
-	share = together > 1 ? c->breadth / together : c->breadth;
 	c->target[i].started = true;
-	branch_start(c, i, share ? share : 1);
+	branch_start(c, i, share);
 }
 
 /* Another flow to the instance whose flow has failed (RFC 5626 5.3). False: none is left. */
@@ -361,7 +356,9 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 		context_leave(c);
 		return;
 	}
-	/* The phone was not reached over this flow: not its answer. */
+	/* The phone was not reached over this flow: not its answer, and nothing that the caller would understand. */
+	if (status == 430 && m && c->target && c->target[b->target].aor.len)
+		m = NULL;
 	if ((status == 430 || hop_failed(status, m)) && !c->cancelled && !c->final_sent && !b->cancel_wanted &&
 	    alternate_start(c, b)) {
 		context_advance(c);
@@ -508,16 +505,6 @@ static void context_trying(struct timer *t, msec_t now)
 	context_leave(c);
 }
 
-static unsigned context_breadth(const struct sip_msg *m)
-{
-	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_MAX_BREADTH);
-	uint64_t v = PROXY_MAX_BREADTH;
-
-	if (h && (!slice_u64(sip_hdr_value(m, h), UINT32_MAX, &v) || v > PROXY_MAX_BREADTH))
-		v = PROXY_MAX_BREADTH;
-	return (unsigned)v;
-}
-
 /* Targets move into one block of the context's; what points into the request stays there. */
 static bool context_take_targets(struct context *c, const struct target_set *set)
 {
@@ -623,11 +610,11 @@ void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, 
 {
 	const struct sip_msg *m = pk->msg;
 	const struct txn_timers timers = proxy_txn_timers(p->config);
-	unsigned breadth = context_breadth(m);
+	unsigned breadth = breadth_of(m);
 	struct context *c;
 	struct flow source;
 
-	if (breadth == 0 || (set->parallel && set->count > breadth)) {
+	if (!breadth_enough(m, set, breadth)) {
 		count(CNT_REFUSED_BREADTH);
 		reply_stateless(p, pk, 440, "Max-Breadth Exceeded", SLICE_NONE);
 		return;

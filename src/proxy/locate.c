@@ -38,11 +38,42 @@ static struct slice keep(struct target_set *set, struct slice s)
 	return slice_make(set->text.p + mark, set->text.len - mark);
 }
 
-static void add(struct target_set *set, const struct binding *b, struct slice aor, unsigned group, bool alternate)
+/* A contact may be any URI; others than these lead nowhere from here. */
+static bool is_sip(struct slice uri)
+{
+	const char *colon = memchr(uri.p, ':', uri.len);
+	struct slice scheme = slice_make(uri.p, colon ? (size_t)(colon - uri.p) : 0);
+
+	return slice_ieq(scheme, SLICE_LIT("sip")) || slice_ieq(scheme, SLICE_LIT("sips"));
+}
+
+/* 19.1.1: a Request-URI has neither headers nor a method. */
+static struct slice put_ruri(struct buf *b, struct slice contact)
+{
+	size_t mark = b->len;
+	struct slice rest, name, value, whole;
+	struct sip_uri u;
+
+	if (sip_uri_parse(contact, &u) < 0)
+		return SLICE_NONE;
+	rest = u.params;
+	if (rest.len && sip_param_get(rest, SLICE_LIT("method"), NULL)) {
+		buf_put(b, contact.p, (size_t)(rest.p - contact.p));
+		while (sip_param_next(&rest, &name, &value, &whole))
+			if (!slice_ieq(name, SLICE_LIT("method")))
+				buf_slice(b, whole);
+	} else {
+		buf_put(b, contact.p, u.headers.len ? (size_t)(u.headers.p - 1 - contact.p) : contact.len);
+	}
+	return slice_make(b->p + mark, b->len - mark);
+}
+
+static void add(struct target_set *set, const struct binding *b, struct slice aor, unsigned group,
+		bool alternate)
 {
 	struct target *t = &set->target[set->count];
 
-	*t = (struct target){.ruri = keep(set, b->contact),
+	*t = (struct target){.ruri = put_ruri(&set->text, b->contact),
 			     .route = keep(set, b->path),
 			     .aor = aor,
 			     .instance = keep(set, b->outbound ? b->instance : SLICE_NONE),
@@ -52,7 +83,7 @@ static void add(struct target_set *set, const struct binding *b, struct slice ao
 			     .fallback = !b->outbound};
 	if (b->use_flow)
 		t->flow = b->flow;
-	if (!set->text.full)
+	if (!set->text.full && t->ruri.len)
 		set->count++;
 }
 
@@ -69,18 +100,21 @@ static void fill(struct target_set *set, const struct binding_set *found, struct
 {
 	struct choice c[LOCATION_BINDINGS_MAX];
 	bool taken[LOCATION_BINDINGS_MAX] = {false};
-	unsigned n = found->count, group = 0;
+	unsigned n = 0, group = 0;
+	uint16_t q = 0; /* of the group */
 
-	for (unsigned i = 0; i < n; i++)
-		c[i] = (struct choice){&found->b[i], i};
+	for (unsigned i = 0; i < found->count; i++)
+		if (is_sip(found->b[i].contact))
+			c[n++] = (struct choice){&found->b[i], i};
 	qsort(c, n, sizeof(c[0]), choice_cmp);
 	n = usable(c, n);
 	aor = keep(set, aor);
 	for (unsigned i = 0; i < n && set->count < PROXY_TARGETS_MAX; i++) {
 		if (taken[i])
 			continue;
-		if (i && c[i].b->q != c[i - 1].b->q)
+		if (set->count && c[i].b->q != q)
 			group++;
+		q = c[i].b->q;
 		if (set->count && set->target[set->count - 1].group == group)
 			set->parallel = true;
 		add(set, c[i].b, aor, group, false);
@@ -140,7 +174,13 @@ void locate_targets(struct proxy *p, const struct sip_msg *m, const struct plan 
 /* The binding that a target was: of the same instance, or else the same contact. */
 static bool is_target(const struct binding *b, const struct target *t)
 {
-	return t->instance.len ? slice_eq(b->instance, t->instance) : slice_eq(b->contact, t->ruri);
+	char room[2048];
+	struct buf ruri;
+
+	if (t->instance.len)
+		return slice_eq(b->instance, t->instance);
+	buf_init(&ruri, room, sizeof(room));
+	return slice_eq(put_ruri(&ruri, b->contact), t->ruri);
 }
 
 bool location_flow(struct proxy *p, const struct target *t, struct flow *out)
@@ -152,7 +192,8 @@ bool location_flow(struct proxy *p, const struct target *t, struct flow *out)
 	    location_find(p->reader, t->aor, proxy_wall(p), &found) < 0)
 		return false;
 	for (unsigned i = 0; i < found.count; i++)
-		if (found.b[i].use_flow && is_target(&found.b[i], t) && (!best || found.b[i].updated > best->updated))
+		if (found.b[i].use_flow && is_target(&found.b[i], t) &&
+		    (!best || found.b[i].updated > best->updated))
 			best = &found.b[i];
 	if (best)
 		*out = best->flow;

@@ -181,6 +181,14 @@ void targets_find(struct proxy *p, const struct packet *pk, const struct plan *p
 void gateway_targets(struct proxy *p, unsigned g, const struct sip_msg *m, const struct plan *plan,
 		     uint64_t loop, struct target_set *set);
 
+/* --- breadth.c --- */
+unsigned breadth_of(const struct sip_msg *m); /* what a request may spread to */
+/* Whether the targets may be tried with it; else 440. */
+bool breadth_enough(const struct sip_msg *m, const struct target_set *set, unsigned breadth);
+/* The part of it that target i takes along; at least 1. */
+unsigned breadth_share(const struct sip_msg *m, const struct target *t, unsigned count, unsigned i,
+		       bool failover, unsigned breadth);
+
 /* --- forward.c: requests on their way out (16.6) --- */
 struct forward_args {
 	const struct sip_msg *m;

@@ -16,6 +16,7 @@ struct registration {
 	unsigned status;
 	const char *reason;
 	bool changed;
+	int error;          /* why the store could not: -errno */
 	struct slice extra; /* malloc'd */
 	char aor[LOCATION_AOR_MAX];
 	unsigned aor_len;
@@ -46,6 +47,8 @@ static void respond(struct proxy *p, struct packet *pk, unsigned status, const c
 
 	if (t && n > 0)
 		txn_server_respond(t, status, slice_make(p->out, (size_t)n));
+	else if (t)
+		txn_server_abandon(t); /* too large to be answered */
 	packet_destroy(pk);
 }
 
@@ -111,9 +114,18 @@ void register_receive(struct proxy *p, struct packet *pk, unsigned domain)
 	p->registrations_tail = &r->next;
 }
 
+/* One that this batch is about to store, or one that is stored. */
+static bool has_bindings(struct proxy *p, uint64_t conn)
+{
+	for (const struct registration *r = p->registrations; r; r = r->next)
+		if (r->pk->flow.conn == conn)
+			return true;
+	return store_read_begin(p->reader) == 0 && location_has_conn(p->reader, conn);
+}
+
 void register_conn_lost(struct proxy *p, uint64_t conn)
 {
-	if (!p->reader || store_read_begin(p->reader) < 0 || !location_has_conn(p->reader, conn))
+	if (!p->reader || !has_bindings(p, conn))
 		return;
 	if (p->lost_count == p->lost_room) {
 		unsigned room = p->lost_room ? 2 * p->lost_room : 64;
@@ -146,6 +158,7 @@ static void apply_one(struct proxy *p, struct store_txn *t, struct registration 
 	}
 	if (copy)
 		memcpy(copy, out.extra.p, out.extra.len);
+	r->error = out.error;
 	r->status = out.status;
 	r->reason = out.reason;
 	r->changed = out.changed;
@@ -167,26 +180,35 @@ static void log_failed(int rc)
 static int apply_all(struct proxy *p)
 {
 	struct store_txn *t;
+	uint64_t dropped = 0;
 	bool changed = false;
-	int rc = store_begin(p->store, &t);
+	int rc = store_begin(p->store, &t), error = 0;
 
 	if (rc)
 		return rc;
 	for (struct registration *r = p->registrations; r; r = r->next) {
 		apply_one(p, t, r);
 		changed = changed || r->changed;
+		error = error ? error : r->error;
 	}
 	for (unsigned i = 0; i < p->lost_count; i++) {
 		long n = location_drop_conn(t, p->lost[i]);
 		if (n > 0) {
 			changed = true;
-			count_add(CNT_BINDINGS_UNBOUND, (uint64_t)n);
+			dropped += (uint64_t)n;
+		} else if (n < 0) {
+			error = error ? error : (int)n;
 		}
 	}
-	if (changed)
-		return store_commit(t);
-	store_abort(t);
-	return 0;
+	if (changed) {
+		rc = store_commit(t); /* tells of an error, too, that spoiled the transaction */
+	} else {
+		store_abort(t);
+		rc = error;
+	}
+	if (!rc)
+		count_add(CNT_BINDINGS_UNBOUND, dropped);
+	return rc;
 }
 
 static void answer_all(struct proxy *p, int rc)

@@ -15,6 +15,7 @@ struct stateless {
 	struct target target; /* its text behind this struct, or in the packet */
 	uint64_t loop;
 	uint16_t index;
+	unsigned breadth;
 };
 
 static void stateless_destroy(struct stateless *s)
@@ -37,7 +38,7 @@ void stateless_destroy_all(struct proxy *p)
 /* By a hop, or without one by the target's own flow. False: there is no way. What has no transaction cannot turn to UDP when a
  * connection fails, and so is not sent over TCP for its size (18.1.1). */
 static bool stateless_send(struct proxy *p, const struct packet *pk, const struct route_set *route,
-			   const struct target *target, uint64_t loop, uint16_t index,
+			   const struct target *target, uint64_t loop, uint16_t index, unsigned breadth,
 			   const struct resolver_hop *hop)
 {
 	char branch[TOKEN_BRANCH_LEN];
@@ -48,6 +49,7 @@ static bool stateless_send(struct proxy *p, const struct packet *pk, const struc
 				 .route = route,
 				 .target = target,
 				 .out = &out,
+				 .breadth = breadth,
 				 .loop = loop,
 				 .index = index};
 
@@ -63,7 +65,7 @@ static bool stateless_send(struct proxy *p, const struct packet *pk, const struc
 }
 
 static void stateless_hold(struct proxy *p, const struct packet *pk, const struct route_set *route,
-			   const struct target *target, uint64_t loop, uint16_t index,
+			   const struct target *target, uint64_t loop, uint16_t index, unsigned breadth,
 			   const struct sip_uri *uri)
 {
 	struct stateless *s = calloc(1, sizeof(*s) + target->ruri.len + target->route.len);
@@ -86,6 +88,7 @@ static void stateless_hold(struct proxy *p, const struct packet *pk, const struc
 	}
 	s->loop = loop;
 	s->index = index;
+	s->breadth = breadth;
 	s->next = p->held;
 	s->prev = &p->held;
 	if (p->held)
@@ -103,7 +106,8 @@ void stateless_resolved(struct proxy *p, struct pending *w, const struct resolve
 {
 	struct stateless *s = (struct stateless *)((char *)w - offsetof(struct stateless, pending));
 
-	if (a->error || !stateless_send(p, s->pk, &s->route, &s->target, s->loop, s->index, &a->hop[0]))
+	if (a->error ||
+	    !stateless_send(p, s->pk, &s->route, &s->target, s->loop, s->index, s->breadth, &a->hop[0]))
 		count(CNT_DROP_SEND);
 	stateless_destroy(s);
 }
@@ -112,14 +116,23 @@ void stateless_forward(struct proxy *p, struct packet *pk, const struct plan *pl
 		       const struct target_set *set)
 {
 	/* A serial search would have started with the first; a parallel one with all. */
-	unsigned n = set->parallel ? set->count : 1;
+	unsigned n = set->parallel ? set->count : 1, breadth = breadth_of(pk->msg);
 
+	/* RFC 5393 5.3.3 knows of no 440 here: nobody would get it. */
+	if (n > breadth) {
+		count(CNT_REFUSED_BREADTH);
+		packet_destroy(pk);
+		return;
+	}
+	breadth = n > 1 ? breadth / n : 0; /* what has one way passes on what it was given */
 	for (unsigned i = 0; i < n && i < set->count; i++) {
 		const struct target *t = &set->target[i];
 		struct resolver_hop hop;
 		struct sip_uri uri;
+		if (t->alternate)
+			continue;
 		if (t->has_flow) {
-			if (stateless_send(p, pk, &plan->route, t, loop, (uint16_t)i, NULL))
+			if (stateless_send(p, pk, &plan->route, t, loop, (uint16_t)i, breadth, NULL))
 				continue;
 			if (!t->fallback) {
 				count(CNT_DROP_SEND);
@@ -130,8 +143,8 @@ void stateless_forward(struct proxy *p, struct packet *pk, const struct plan *pl
 		if (err == 0)
 			err = resolver_literal(&uri, p->protos, &hop);
 		if (err == -EAGAIN)
-			stateless_hold(p, pk, &plan->route, t, loop, (uint16_t)i, &uri);
-		else if (err || !stateless_send(p, pk, &plan->route, t, loop, (uint16_t)i, &hop))
+			stateless_hold(p, pk, &plan->route, t, loop, (uint16_t)i, breadth, &uri);
+		else if (err || !stateless_send(p, pk, &plan->route, t, loop, (uint16_t)i, breadth, &hop))
 			count(CNT_DROP_SEND);
 	}
 	packet_destroy(pk);

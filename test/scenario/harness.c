@@ -111,7 +111,7 @@ static struct config *load(const char *conf)
 	return c;
 }
 
-struct harness *h_start_on(const char *conf, const char *listeners)
+static struct harness *start(const char *conf, const char *listeners, uint64_t map)
 {
 	struct harness *h = calloc(1, sizeof(*h));
 	if (!h)
@@ -134,14 +134,26 @@ struct harness *h_start_on(const char *conf, const char *listeners)
 		.now = &h->now,
 	};
 	h_conn_lower(&env.lower);
+	if (map)
+		h_store_open(h, map, &env);
 	if (proxy_create(&env, &h->proxy))
 		fail_msg("proxy_create failed");
 	return h;
 }
 
+struct harness *h_start_on(const char *conf, const char *listeners)
+{
+	return start(conf, listeners, 0);
+}
+
 struct harness *h_start(const char *conf)
 {
 	return h_start_on(conf, NULL);
+}
+
+struct harness *h_start_store(const char *conf, const char *listeners, uint64_t map)
+{
+	return start(conf, listeners, map ? map : H_MAP);
 }
 
 void h_retarget(struct harness *h, unsigned i, const char *uri)
@@ -155,6 +167,7 @@ void h_retarget(struct harness *h, unsigned i, const char *uri)
 void h_stop(struct harness *h)
 {
 	proxy_destroy(h->proxy);
+	h_store_close(h);
 	config_destroy(h->config);
 	free(h->shared.states);
 	for (struct h_sent *s = h->sent, *next; s; s = next) {
@@ -213,6 +226,17 @@ unsigned h_slots_held(const struct harness *h)
 	return n;
 }
 
+void h_batch_begin(struct harness *h)
+{
+	h->batch++;
+}
+
+void h_batch_end(struct harness *h)
+{
+	if (--h->batch == 0)
+		proxy_commit(h->proxy);
+}
+
 /* --- in --- */
 
 static struct flow flow_from(struct harness *h, const char *from)
@@ -265,7 +289,9 @@ bool h_recv_bytes(struct harness *h, const char *from, struct slice bytes)
 		h->slot[h->slots] = 1;
 		pk->inflight = &h->slot[h->slots++];
 	}
+	h_batch_begin(h);
 	proxy_receive(h->proxy, pk);
+	h_batch_end(h);
 	return true;
 }
 
@@ -308,7 +334,9 @@ static struct h_sent *sent_of(const struct harness *h, const struct sip_msg *m)
 void h_undeliverable(struct harness *h, const struct sip_msg *m)
 {
 	struct h_sent *s = sent_of(h, m);
+	h_batch_begin(h);
 	proxy_send_failed(h->proxy, &s->to.remote, slice_make(m->buf, m->len));
+	h_batch_end(h);
 }
 
 /* --- time --- */
@@ -319,7 +347,9 @@ void h_run(struct harness *h, msec_t ms)
 	h->running = true;
 	while (h->now < end) {
 		h->now += end - h->now < WHEEL_TICK_MS ? end - h->now : WHEEL_TICK_MS;
+		h_batch_begin(h);
 		wheel_run(&h->wheel, h->now);
+		h_batch_end(h);
 	}
 	h->running = false;
 }
@@ -460,5 +490,7 @@ void h_resolved(struct harness *h, uint64_t ref, int error, const char *hops)
 		p += n;
 		p += strspn(p, " ");
 	}
+	h_batch_begin(h);
 	proxy_resolved(h->proxy, &a);
+	h_batch_end(h);
 }

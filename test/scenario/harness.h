@@ -41,7 +41,12 @@ struct harness *h_start(const char *conf);
 /* The same with other listeners in the place of the configuration's, of which there must be as many:
  * "udp:192.0.2.1:5060 tls:192.0.2.1:5061". */
 struct harness *h_start_on(const char *conf, const char *listeners);
+/* The same with users and registrations, in a store of its own; listeners may be NULL, map 0 (bytes). */
+struct harness *h_start_store(const char *conf, const char *listeners, uint64_t map);
 void h_stop(struct harness *h);
+/* What comes between these is one batch of the worker; anything outside is a batch of its own. */
+void h_batch_begin(struct harness *h);
+void h_batch_end(struct harness *h);
 /* The i-th target of the first gateway becomes this URI. */
 void h_retarget(struct harness *h, unsigned i, const char *uri);
 
@@ -83,6 +88,37 @@ struct h_req {
 };
 void h_request(struct harness *h, const struct h_req *r);
 #define H_REQ(h, ...) h_request((h), &(struct h_req){__VA_ARGS__})
+
+/* --- registrations --- */
+
+void h_user(struct harness *h, const char *name, const char *domain, const char *password);
+/* The credentials that `name` answers the challenge in a 401 or 407 with, as a header line with LF; `ruri` and method are the
+ * request's. The first algorithm offered, or the second (MD5). */
+struct h_cred {
+	const char *name, *password, *method, *ruri;
+	const char *qop;  /* "auth" */
+	const char *body; /* with auth-int */
+	unsigned nc;      /* 1 */
+	bool md5;
+};
+const char *h_credentials(struct harness *h, const struct sip_msg *challenge, const struct h_cred *c);
+#define H_CRED(h, challenge, ...) h_credentials((h), (challenge), &(struct h_cred){__VA_ARGS__})
+
+/* A REGISTER for name@local.test with these lines, each call with a CSeq of its own; answers a challenge with the
+ * password "secret". The final response. */
+struct h_reg {
+	const char *name;    /* "bob" */
+	const char *from;    /* source; H_A */
+	uint64_t conn;       /* the connection that it comes over instead */
+	const char *lines;   /* with LF; "Contact: <sip:NAME@SOURCE>" */
+	const char *call_id; /* "reg-NAME" */
+	unsigned cseq;       /* the next one */
+};
+const struct sip_msg *h_register(struct harness *h, const struct h_reg *r);
+#define H_REGISTER(h, ...) h_register((h), &(struct h_reg){__VA_ARGS__})
+/* What is bound to name@local.test; in the order that it was stored. */
+unsigned h_bindings(struct harness *h, const char *name);
+const char *h_binding(struct harness *h, const char *name, unsigned i);
 
 /* The response of a UAS to a request that the proxy sent it. */
 struct h_rep {

@@ -180,12 +180,14 @@ void h_conn_cut(struct harness *h, uint64_t conn)
 
 void h_conn_news(struct harness *h)
 {
+	h_batch_begin(h);
 	for (struct h_conn *c = h->conns; c; c = c->next)
 		if (c->dead && !c->told) {
 			c->told = true;
 			if (c->watched)
 				proxy_conn_lost(h->proxy, c->id);
 		}
+	h_batch_end(h);
 }
 
 void h_conn_lose(struct harness *h, uint64_t conn)

@@ -63,6 +63,10 @@ struct harness {
 	size_t last_len;
 	_Atomic uint64_t slot[H_SLOTS];
 	unsigned slots;
+	unsigned batch;      /* not to be committed yet */
+	struct store *store; /* NULL: none */
+	struct digest *digest;
+	char store_root[64];
 	struct sip_msg_room room;
 	char scratch[SIP_MESSAGE_MAX + 1];
 };
@@ -73,6 +77,11 @@ void h_conn_listeners(struct config *c, const char *listeners);
 void h_conn_stop(struct harness *h);
 struct h_conn *h_conn_find(const struct harness *h, uint64_t id); /* NULL: no such */
 enum flow_proto h_proto(const char **text);                       /* takes "tcp:" off */
+
+/* harness_store.c */
+#define H_MAP (16u << 20) /* bytes: the store's map, if nothing else is said */
+void h_store_open(struct harness *h, uint64_t map, struct proxy_env *env);
+void h_store_close(struct harness *h);
 
 /* Memory that lives until h_stop. */
 char *h_keep(struct harness *h, size_t len);

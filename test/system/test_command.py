@@ -94,6 +94,42 @@ def test_command_line_overrides():
         check(word in out, f"{word} in\n{out}")
 
 
+def test_listeners():
+    """Without any, UDP and TCP on 5060; -l takes every transport, and the options of a section of its title."""
+    status, out, err = command("-T")
+    equal((status, re.findall('listen "([a-z]+:.*)"', out)), (0, ["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"]), f"defaults; {err}")
+    path = config('listen "tls:127.0.0.1:5071" {\n\tcertificate = "c.pem"\n\tkey = "k.pem"\n}\n')
+    arguments = ["-l", "tcp:[::1]:5070", "-l", "tls:127.0.0.1:5071", "-T"]
+    status, out, err = command("-c", path, *arguments)
+    equal((status, re.findall('listen "([a-z]+:.*)"', out)), (0, ["tcp:[::1]:5070", "tls:127.0.0.1:5071"]), f"-l; {err}")
+    check(os.path.join(os.path.dirname(path), "c.pem") in out, f"the certificate in\n{out}")
+    status, _, err = command(*arguments)
+    equal(status, 2, "status of tls without a certificate")
+    check("certificate" in one_line(err, "tls without a certificate"), err)
+
+
+def test_certificate_missing():
+    port = free_port()
+    path = config(f'listen "tls:127.0.0.1:{port}" {{ certificate = "c.pem" key = "k.pem" }}\nstats {{ listen = "" }}\n'
+                  'control { socket = "" }\n')
+    status, _, err = command("-c", path, "-s", os.path.join(temporary_folder(), "store"))
+    equal(status, 1, "status")
+    errors = [line for line in err.splitlines() if "ERROR" in line]
+    equal(len(errors), 1, f"errors in {err!r}; their number")
+    check(str(port) in errors[0] and "c.pem" in errors[0], errors[0])
+
+
+def test_tcp_port_in_use():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        path = config(f'listen "tcp:127.0.0.1:{port}" {{ }}\nstats {{ listen = "" }}\ncontrol {{ socket = "" }}\n')
+        status, _, err = command("-c", path, "-s", os.path.join(temporary_folder(), "store"))
+    equal(status, 1, "status")
+    equal(len([line for line in err.splitlines() if "ERROR" in line and str(port) in line]), 1, f"errors in {err!r}; their number")
+
+
 def test_port_in_use():
     holder = Agent()
     path = config(f'listen "udp:127.0.0.1:{holder.port}" {{ }}\nstats {{ listen = "" }}\ncontrol {{ socket = "" }}\n')

@@ -3,10 +3,12 @@
 """What an operator does and sees: the signals, the log, HTTP, the probes of gateways."""
 import datetime
 import json
+import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -107,7 +109,9 @@ def test_term_lets_a_call_be_set_up():
     hang_up(caller, callee, established, response)
     check(proxy.alive(), "the proxy waits for the call")
     callee.respond(invite, 200, "OK")
-    caller.expect(200)
+    response = caller.expect(200)
+    check(proxy.alive(), "the proxy waits for the established call")
+    hang_up(caller, callee, text, response)
     equal(proxy.wait(5), 0, "status")
     callee.nothing()
 
@@ -178,6 +182,65 @@ def test_reload_with_another_listener_is_refused():
     proxy.reload(gateway("carrier", uri(other.port)))
     wait_until("the reload", lambda: "is in effect" in proxy.log_text())
     place_call(proxy, Agent(proxy=proxy), other)
+
+
+# --- TLS ---------------------------------------------------------------------------------------------------------
+
+def certificate(folder, name, prefix="tls"):
+    """A certificate that nobody but the test trusts, and its key."""
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "60",
+                    "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-keyout", os.path.join(folder, prefix + ".key"),
+                    "-out", os.path.join(folder, prefix + ".pem")], check=True, capture_output=True)
+
+
+class Client:
+    """A connection to the proxy over TLS; `name` is what its certificate says."""
+
+    def __init__(self, port):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self.socket = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 10 * SLOW), server_hostname="any.example")
+        self.port = port
+        self.name = re.search(rb"[a-z]+\.example", self.socket.getpeercert(True)).group().decode()
+
+    def options(self, agent):
+        """The first line of the answer to an OPTIONS."""
+        text = agent.request("OPTIONS", f"sip:127.0.0.1:{self.port};transport=tls").replace("SIP/2.0/UDP", "SIP/2.0/TLS")
+        self.socket.sendall(text.encode())
+        return self.socket.recv(65536).split(b"\r\n")[0]
+
+
+def test_reload_of_certificates():
+    """New connections get the new certificate, the old ones go on; a file that is wrong changes nothing."""
+    if not shutil.which("openssl"):
+        raise Skip("openssl is not installed")
+    proxy = Proxy(start=False)
+    port = free_port()
+    agent = Agent(proxy=proxy)
+    # Relative paths begin at the folder of the configuration file.
+    text = f'listen "tls:127.0.0.1:{port}" {{\n\tcertificate = tls.pem\n\tkey = tls.key\n}}\n'
+    certificate(proxy.dir, "first.example")
+    proxy.write(text)
+    proxy.start()
+    first = Client(port)
+    equal(first.name, "first.example", "certificate")
+    equal(first.options(agent), b"SIP/2.0 200 OK", "answer")
+    certificate(proxy.dir, "second.example")
+    proxy.reload(text)
+    check("is in effect" in proxy.log_text(), "the log says that the new certificate is in effect")
+    second = Client(port)
+    equal(second.name, "second.example", "certificate after the reload")
+    equal(second.options(agent), b"SIP/2.0 200 OK", "answer over a new connection")
+    equal(first.options(agent), b"SIP/2.0 200 OK", "answer over the connection of before")
+    certificate(proxy.dir, "third.example", prefix="other")
+    shutil.copy(os.path.join(proxy.dir, "other.key"), os.path.join(proxy.dir, "tls.key"))
+    proxy.reload(text)
+    check(re.search(r"reload:.*tls\.key.*nothing changes", proxy.log_text()), "the log names the key")
+    equal(Client(port).name, "second.example", "certificate after the failed reload")
+    equal(second.options(agent), b"SIP/2.0 200 OK", "answer after the failed reload")
+    proxy.reload(text.replace("tls:127", "tcp:127").replace("certificate = tls.pem", "").replace("key = tls.key", ""))
+    check(re.search(r"reload: listen\b.*nothing changes", proxy.log_text()), "the log names listen")
 
 
 # --- log and HTTP ------------------------------------------------------------------------------------------------

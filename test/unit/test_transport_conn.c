@@ -1,6 +1,7 @@
 #include <sys/resource.h>
 
 #include "test_stream.h"
+#include "transport/inherit.h"
 
 /* --- fixture: one acceptor, one TCP listener whose address connections leave from, a peer that listens --- */
 
@@ -716,6 +717,77 @@ static void test_acked_while_writing(void **state)
 	fixture_close(&x);
 }
 
+/* --- of an earlier process --- */
+
+/* A connection as that leaves it: `sent` bytes of its own have come through. */
+static int inheritable(struct fixture *x, size_t sent, int *peer)
+{
+	static char sink[sizeof(block)];
+	int fd = peer_connect_from(&x->peer, NULL);
+	*peer = peer_accept(x->listen);
+	while (sent) {
+		ssize_t n = send(fd, block, sent < sizeof(block) ? sent : sizeof(block), MSG_NOSIGNAL);
+		assert_true(n > 0);
+		peer_read(*peer, sink, (size_t)n);
+		sent -= (size_t)n;
+	}
+	return fd;
+}
+
+/* What the earlier process has sent does not count for what this one sends. */
+static void test_inherited_acked(void **state)
+{
+	struct fixture x;
+	int peer;
+	(void)state;
+	fixture_open(&x, set_marks);
+	struct inherited_conn e = {
+		.id = 4711, .bound = x.f.at, .remote = x.peer, .fd = inheritable(&x, 10000000, &peer)};
+	struct conn *c = conn_inherit(x.f.s, 0, &e);
+	stream_adopt(conn_ref(c));
+	say(c, "hi");
+	peer_expect(peer, "hi");
+	for (unsigned i = 0; i < 1000 && !conn_acked(c, clock_mono_ms()); i++)
+		test_sleep(1);
+	assert_true(conn_acked(c, clock_mono_ms()));
+	struct iovec v = {block, sizeof(block)};
+	while (tcp_unacked(c->fd) == 0) /* until the peer's window is closed */
+		conn_send(c, &v, 1, clock_mono_ms());
+	assert_false(conn_acked(c, clock_mono_ms()));
+	conn_close(c, CONN_ADMIN);
+	conn_put(c);
+	close(peer);
+	fixture_close(&x);
+}
+
+static void set_small(struct config_stream *o)
+{
+	o->max_message = 2000;
+}
+
+/* It allowed larger messages: the start of one is more than a whole one may be now. */
+static void test_inherited_too_large(void **state)
+{
+	struct fixture x;
+	int peer;
+	uint64_t closed = counters_sum(CNT_CLOSED_PROTOCOL);
+	(void)state;
+	fixture_open(&x, set_small);
+	struct inherited_conn e = {
+		.id = 4711, .bound = x.f.at, .remote = x.peer, .fd = inheritable(&x, 0, &peer)};
+	struct conn *c = conn_inherit(x.f.s, 0, &e);
+	c->in = malloc(3000);
+	c->in_len = c->in_cap = 3000;
+	memset(c->in, 'x', c->in_len);
+	c->in_since = clock_mono_ms();
+	stream_adopt(c);
+	peer_write(peer, block, 5000);
+	peer_expect_end(peer);
+	await_count(CNT_CLOSED_PROTOCOL, closed + 1);
+	close(peer);
+	fixture_close(&x);
+}
+
 /* --- RFC 5923 --- */
 
 static void test_alias(void **state)
@@ -1015,6 +1087,7 @@ int main(void)
 		cmocka_unit_test(test_write_timeout),   cmocka_unit_test(test_never_blocks),
 		cmocka_unit_test(test_finish),          cmocka_unit_test(test_marks),
 		cmocka_unit_test(test_acked),           cmocka_unit_test(test_acked_while_writing),
+		cmocka_unit_test(test_inherited_acked), cmocka_unit_test(test_inherited_too_large),
 		cmocka_unit_test(test_alias),           cmocka_unit_test(test_each),
 		cmocka_unit_test(test_watchers),        cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_storm),           cmocka_unit_test(test_oom),

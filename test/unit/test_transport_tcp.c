@@ -63,8 +63,8 @@ static void test_v6only(void **state)
 
 static int check(const struct config_listen *l, unsigned n, const char **name)
 {
-	struct config c = {.listen = (struct config_listen *)(uintptr_t)l, .listen_count = n};
-	return socket_check(&c, SOCK_STREAM, name);
+	struct config c = {.listen = (struct config_listen *)(uintptr_t)l, .listen_count = n, .acceptors = 1};
+	return socket_check(&c, SOCK_STREAM, NULL, name);
 }
 
 /* A port of another process's is refused, even if that one would share it. */
