@@ -25,8 +25,8 @@ static void warn_expired(const char *file, gnutls_certificate_credentials_t c, u
 	else if (n && gnutls_x509_crt_get_activation_time(list[0]) > now)
 		log_warning("transport", "certificate %s is not valid yet", file);
 	else if (n && end < now + 14 * 86400)
-		log_warning("transport", "certificate %s expires in %ld days", file,
-			    (long)((end - now) / 86400));
+		log_warning("transport", "certificate %s expires in less than %ld days", file,
+			    (long)((end - now) / 86400) + 1);
 	for (unsigned i = 0; i < n; i++)
 		gnutls_x509_crt_deinit(list[i]);
 	gnutls_free(list);

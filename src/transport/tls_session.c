@@ -177,8 +177,10 @@ int tls_handshake(struct tls_session *t, short *events, char *err, size_t errlen
 		*events = gnutls_record_get_direction(t->s) ? POLLOUT : POLLIN;
 		return -EAGAIN;
 	}
-	if (rc < 0)
+	if (rc < 0) {
+		gnutls_alert_send_appropriate(t->s, rc); /* so that the other side can say what is wrong */
 		return handshake_failed(rc, err, errlen);
+	}
 	rc = peer_check(t, err, errlen);
 	if (rc < 0) {
 		gnutls_alert_send(t->s, GNUTLS_AL_FATAL, GNUTLS_A_BAD_CERTIFICATE);

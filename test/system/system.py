@@ -125,6 +125,16 @@ def udp_port_open(port):
     return False
 
 
+def tcp_port_open(port):
+    """True if somebody listens on the TCP port; without connecting."""
+    with socket.socket() as s:
+        try:
+            s.bind(("127.0.0.1", port))
+            return False
+        except OSError:
+            return True
+
+
 # --- the proxy ---------------------------------------------------------------------------------------------------
 
 def command(*arguments, timeout=20, **kw):
@@ -229,6 +239,17 @@ class Proxy:
         equal(self.wait(), 0, "status at the end")
         self.log.close()
         self.start()
+
+    def takeover(self, binary=None):
+        """A new process takes over from this one, which ends."""
+        old, before = self.process, self.log_text().count("is ready")
+        self.process = subprocess.Popen(
+            [binary or HOLDFAST, "-c", self.conf, "-s", os.path.join(self.dir, "store"), *self.arguments, "--takeover"],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        equal(old.wait(30 * SLOW), 0, "status of the old process")
+        wait_until("readiness of the new process",
+                   lambda: self.process.poll() is not None or self.log_text().count("is ready") > before, 15)
+        check(self.alive(), f"the new process ended with {self.process.returncode}")
 
     def reload(self, text):
         before = self.log_text().count("\n")
@@ -475,7 +496,8 @@ class Sipp:
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=self.dir, env=dict(os.environ, TERM="dumb"))
         running.append(self)
         if not to:
-            wait_until("SIPp", lambda: udp_port_open(self.port) or self.ended())
+            is_open = tcp_port_open if "t1" in arguments or "tn" in arguments else udp_port_open
+            wait_until("SIPp", lambda: is_open(self.port) or self.ended())
 
     def ended(self):
         if self.process.poll() is not None:

@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+"""The planned restart: a new process takes over sockets, connections and calls, and nobody notices."""
+import os
+import socket
+import subprocess
+import sys
+import time
+
+sys.dont_write_bytecode = True
+from system import (HOLDFAST, SLOW, Agent, Message, Proxy, check, command, equal, free_port, gateway, run,  # noqa: E402
+                    uac, uas, uri, wait_until)
+
+ROUNDS = int(os.environ.get("TAKEOVER_ROUNDS", "3"))
+
+
+def both(port):
+    return [f"udp:127.0.0.1:{port}", f"tcp:127.0.0.1:{port}"]
+
+
+def calling():
+    callee = Agent()
+    port = free_port()
+    proxy = Proxy(gateway("callee", uri(callee.port)), listen=both(port))
+    proxy.port = port
+    caller = Agent(proxy=port)
+    return proxy, caller, callee
+
+
+class Stream:
+    """A TCP connection to the proxy."""
+
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.port = self.socket.getsockname()[1]
+        self.data = b""
+
+    def send(self, text):
+        self.socket.sendall(text if isinstance(text, bytes) else text.encode())
+
+    def receive(self, seconds=5):
+        """The next message without a body."""
+        self.socket.settimeout(seconds * SLOW)
+        while b"\r\n\r\n" not in self.data:
+            more = self.socket.recv(65536)
+            check(more, "the connection stays")
+            self.data += more
+        end = self.data.index(b"\r\n\r\n") + 4
+        m, self.data = Message(self.data[:end], None), self.data[end:]
+        return m
+
+    def options(self, port, number=1):
+        return "\r\n".join([f"OPTIONS sip:127.0.0.1:{port};transport=tcp SIP/2.0",
+                            f"Via: SIP/2.0/TCP 127.0.0.1:{self.port};branch=z9hG4bKtake{self.port}x{number}",
+                            "From: <sip:a@127.0.0.1>;tag=1", f"To: <sip:127.0.0.1:{port}>",
+                            f"Call-ID: take{self.port}x{number}", f"CSeq: {number} OPTIONS", "Max-Forwards: 70",
+                            "Content-Length: 0", "", ""])
+
+
+def test_a_ringing_call_goes_on():
+    proxy, caller, callee = calling()
+    text = caller.request("INVITE", f"sip:100@127.0.0.1:{proxy.port}")
+    caller.send(text)
+    invite = callee.expect("INVITE")
+    callee.respond(invite, 180, "Ringing")
+    caller.expect(180)
+    proxy.takeover()
+    callee.respond(invite, 200, "OK")
+    response = caller.expect(200)
+    caller.ack(text, response)
+    callee.expect("ACK")
+    equal(proxy.metric("dialogs"), 1, "calls")
+    caller.send(caller.in_dialog("BYE", Message(text.encode(), None), response, cseq=2))
+    callee.respond(callee.expect("BYE"), 200, "OK")
+    caller.expect(200)
+    wait_until("the call's end", lambda: proxy.metric("dialogs") == 0)
+
+
+def test_a_cancel_after_it_finds_its_callee():
+    proxy, caller, callee = calling()
+    text = caller.request("INVITE", f"sip:100@127.0.0.1:{proxy.port}")
+    caller.send(text)
+    invite = callee.expect("INVITE")
+    callee.respond(invite, 180, "Ringing")
+    caller.expect(180)
+    proxy.takeover()
+    sent = Message(text.encode(), None)
+    caller.send("\r\n".join([f"CANCEL {sent.first.split(' ')[1]} SIP/2.0", f"Via: {sent.get('Via')}",
+                             f"From: {sent.get('From')}", f"To: {sent.get('To')}", f"Call-ID: {sent.get('Call-ID')}",
+                             f"CSeq: {sent.get('CSeq').split()[0]} CANCEL", "Max-Forwards: 70", "Content-Length: 0", "", ""]))
+    caller.expect(200)
+    cancel = callee.expect("CANCEL")
+    equal(cancel.branch, invite.branch, "branch of the CANCEL")
+    callee.respond(cancel, 200, "OK")
+    callee.respond(invite, 487, "Request Terminated")
+    callee.expect("ACK")
+    caller.ack(text, caller.expect(487))
+
+
+def test_connections_stay_with_half_a_message():
+    proxy, _, _ = calling()
+    idle, half = Stream(proxy.port), Stream(proxy.port)
+    idle.send(idle.options(proxy.port))
+    equal(idle.receive().status, 200, "before")
+    whole = half.options(proxy.port)
+    half.send(whole[:100])
+    wait_until("both connections", lambda: proxy.metric("connections", state="open") == 2)
+    time.sleep(0.1)  # what was sent is read: there is no event to wait for
+    proxy.takeover()
+    half.send(whole[100:])
+    equal(half.receive().status, 200, "the message that was cut in two")
+    idle.send(idle.options(proxy.port, 2))
+    equal(idle.receive().status, 200, "the idle connection")
+    equal(proxy.metric("connections", state="open"), 2, "connections of the new process")
+    proxy.takeover()
+    idle.send(idle.options(proxy.port, 3))
+    equal(idle.receive().status, 200, "after a second takeover")
+
+
+def test_under_load():
+    tcp_port = free_port()
+    server, tcp_server = uas(), uas(port=tcp_port, contact=f"{tcp_port};transport=tcp", arguments=("-t", "t1"))
+    port = free_port()
+    proxy = Proxy(gateway("udp", uri(server.port)).replace('route "udp" {', 'route "udp" {\n\tuser = "^udp$"') +
+                  gateway("tcp", uri(tcp_server.port) + ";transport=tcp"), listen=both(port))
+    calls = 150 * (2 * ROUNDS + 1)
+    loads = [uac(port, calls, 150, arguments=("-s", "udp")), uac(port, calls, 150, arguments=("-t", "t1"))]
+    for _ in range(ROUNDS):
+        time.sleep(2)  # the load is what happens in between
+        proxy.takeover()
+    for load in loads:
+        load.finish(60 + 10 * ROUNDS)
+        equal(load.numbers()[:2], (calls, 0), "successful and failed calls")
+    ended = proxy.metric("connections_closed_total")
+    equal(ended - proxy.metric("connections_closed_total", cause="peer"), 0, "connections that did not end by their peer")
+
+
+def test_by_holdfastctl():
+    proxy, caller, _ = calling()
+    ctl = os.path.join(os.path.dirname(HOLDFAST), "holdfastctl")
+    old = proxy.process
+    out = subprocess.run([ctl, "-s", proxy.control, "takeover"], capture_output=True, text=True, timeout=20 * SLOW)
+    equal((out.returncode, out.stdout.strip()), (0, "a new process is started"), f"holdfastctl; {out.stderr}")
+    equal(old.wait(30 * SLOW), 0, "status of the old process")
+    wait_until("the new process", lambda: proxy.log_text().count("is ready") == 2)
+    caller.send(caller.request("OPTIONS", uri(proxy.port)))
+    caller.expect(200)
+    status = subprocess.run([ctl, "-s", proxy.control, "status"], capture_output=True, text=True, timeout=20 * SLOW)
+    equal(status.returncode, 0, f"status; {status.stderr}")
+    # It is nobody's child of ours: ended by its own control socket, that is by draining.
+    pid = int(subprocess.run(["fuser", f"{proxy.http}/tcp"], capture_output=True, text=True).stdout.split()[0]) \
+        if os.path.exists("/usr/bin/fuser") else find(proxy.conf)
+    os.kill(pid, 15)
+    wait_until("its end", lambda: not os.path.exists(f"/proc/{pid}"))
+
+
+def find(conf):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:
+            continue
+        if conf.encode() in words and b"--takeover" in words:
+            return int(pid)
+    raise AssertionError("the new process is not there")
+
+
+def test_a_bad_configuration_changes_nothing():
+    proxy, caller, _ = calling()
+    bad = os.path.join(proxy.dir, "bad.conf")
+    with open(proxy.conf) as f, open(bad, "w") as g:
+        g.write(f.read() + 'listen "tls:127.0.0.1:1" { certificate = "none.pem" key = "none.pem" }\n')
+    status, _, err = command("-c", bad, "-s", os.path.join(proxy.dir, "store"), "--takeover")
+    equal(status, 1, f"status; {err}")
+    check("none.pem" in err, f"the file's name in {err}")
+    check(proxy.alive(), "the old process goes on")
+    caller.send(caller.request("OPTIONS", uri(proxy.port)))
+    caller.expect(200)
+
+
+def test_without_a_running_process_it_starts():
+    proxy = Proxy(arguments=["--takeover"])
+    check("no process runs" in proxy.log_text(), "the log says so")
+
+
+run(globals())
