@@ -246,6 +246,12 @@ static void best_send_challenges(struct context *c)
 		context_respond(c, c->best, slice_make(p->out, (size_t)n));
 }
 
+/* True if its targets are where a user of ours has registered. */
+static bool context_is_user(const struct context *c)
+{
+	return c->target && c->target_count && c->target[0].aor.len;
+}
+
 static void best_send(struct context *c)
 {
 	unsigned status = c->best ? c->best : 500;
@@ -259,8 +265,9 @@ static void best_send(struct context *c)
 			txn_set_owner(t, NULL);
 			txn_server_abandon(t);
 		}
-	} else if (status == 430 && c->best_local && c->target && c->target_count && c->target[0].aor.len) {
-		/* The registrar is here: nobody behind us could try another flow (RFC 5626 5.3). */
+	} else if (c->best_local && context_is_user(c) && (status == 408 || status == 430 || status == 503) &&
+		   !c->overload) {
+		/* A user of ours who is registered and not there. The registrar is here: nobody behind us could try another flow (RFC 5626 5.3). */
 		context_respond_local(c, 480, SLICE_NONE);
 	} else if (status == 503 && c->overload) {
 		char text[40];
