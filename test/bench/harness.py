@@ -116,14 +116,28 @@ def process_pss(pid):
     return 0
 
 
-class Server:
-    """One of the three under test, in a temporary folder of its own."""
+def tcp_port_open(port):
+    with socket.socket() as s:
+        try:
+            s.bind(("127.0.0.1", port))
+            return False
+        except OSError:
+            return True
 
-    def __init__(self, kind, uas, options=""):
+
+class Server:
+    """One of those under test, in a temporary folder of its own. Kinds: holdfast, which keeps calls in its store; memory, which is Holdfast with
+    store.transactions = false; kamailio; relay. `transport`: udp or tcp, of both sides."""
+
+    def __init__(self, kind, uas, options="", transport="udp"):
         self.kind = kind
         self.uas = uas
         self.port = free_port()
-        self.http = free_port(socket.SOCK_STREAM) if kind == "holdfast" else None
+        self.transport = transport
+        self.ours = kind in ("holdfast", "memory")
+        self.http = free_port(socket.SOCK_STREAM) if self.ours else None
+        if kind == "memory":
+            options += "\nstore {\n\ttransactions = false\n}\n"
         self.dir = tempfile.mkdtemp(prefix=f"bench-{kind}-")
         self.log = open(os.path.join(self.dir, "log"), "wb")
         self.process = None
@@ -132,7 +146,8 @@ class Server:
     def fill(self, template, name):
         with open(os.path.join(HERE, template)) as f:
             text = f.read()
-        for key, value in (("PORT", self.port), ("UAS", self.uas), ("HTTP", self.http)):
+        for key, value in (("PORT", self.port), ("UAS", self.uas), ("HTTP", self.http), ("TRANSPORT", self.transport),
+                           ("NO_TCP", "yes" if self.transport == "udp" else "no")):
             text = text.replace(f"@{key}@", str(value))
         path = os.path.join(self.dir, name)
         with open(path, "w") as f:
@@ -140,7 +155,7 @@ class Server:
         return path
 
     def start(self):
-        if self.kind == "holdfast":
+        if self.ours:
             conf = self.fill("holdfast.conf.in", "holdfast.conf")
             command = [HOLDFAST, "-c", conf, "-s", os.path.join(self.dir, "store")]
         elif self.kind == "kamailio":
@@ -157,12 +172,12 @@ class Server:
         wait_until(f"{self.kind} (log in {self.dir})", self.ready, process=self.process)
 
     def ready(self):
-        if self.kind == "holdfast":
+        if self.ours:
             try:
                 return http_get(self.http, "/readyz") is not None
             except OSError:
                 return False
-        if not udp_port_open(self.port):
+        if not (udp_port_open if self.transport == "udp" else tcp_port_open)(self.port):
             return False
         return self.kind == "relay" or len(self.pids()) >= 4
 
