@@ -50,9 +50,12 @@ struct config_listen {
 	enum config_verify verify_client;
 };
 
+enum config_algorithm { ALGORITHM_ALL, ALGORITHM_SHA256, ALGORITHM_MD5 };
+
 struct config_domain {
 	char *name;
 	bool authenticate;        /* REGISTER, and requests from the domain's users */
+	enum config_algorithm algorithm;
 	uint32_t default_expires; /* ms, as the next two */
 	uint32_t min_expires;
 	uint32_t max_expires;

@@ -54,6 +54,7 @@ struct proxy_env {
 	struct proxy_lower lower;
 	struct wheel *wheel;
 	const msec_t *now; /* ms: the worker's batch time */
+	const uint64_t *wall; /* ms: the wall clock, for tests; NULL: the system's */
 	const struct addr
 		*self; /* IP and port of every socket, wildcards resolved to interface addresses; NULL:
 	                          * the listeners' own. Outlives the proxy */

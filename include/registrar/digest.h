@@ -5,6 +5,7 @@
 
 #include "base/addr.h"
 #include "base/buf.h"
+#include "config/config.h"
 #include "sip/message.h"
 #include "store/db.h"
 
@@ -36,14 +37,21 @@ struct digest_user {
 	                 * another result while earlier failures are being paid for: DIGEST_WRONG is given without a look at the response then */
 };
 
-/* Worker. Looks at Authorization (or, with `proxy`, Proxy-Authorization) for `realm`. A nonce's count is used up by DIGEST_OK. `now`: ms of the wall
+/* Whose passwords are asked for, and how. */
+struct digest_realm {
+	struct slice name;
+	enum config_algorithm algorithm; /* others are neither offered nor taken */
+	bool proxy;                      /* by the Proxy- headers */
+};
+
+/* Worker. Looks at Authorization (or Proxy-Authorization) for `realm`. A nonce's count is used up by DIGEST_OK. `now`: ms of the wall
  * clock. qop auth and auth-int; a request without qop (RFC 2069) is refused as malformed. */
 enum digest_result digest_check(struct digest *d, struct store_reader *users, const struct sip_msg *m,
-				const struct addr *source, struct slice realm, bool proxy, uint64_t now,
+				const struct addr *source, const struct digest_realm *realm, uint64_t now,
 				struct digest_user *out);
 
-/* Any thread. The challenge's header lines, each ended by CRLF: SHA-256, then MD5. */
-void digest_challenge(struct digest *d, struct slice realm, bool proxy, bool stale, uint64_t now,
+/* Any thread. The challenge's header lines, each ended by CRLF: SHA-256, then MD5, as the realm has it. */
+void digest_challenge(struct digest *d, const struct digest_realm *realm, bool stale, uint64_t now,
 		      struct buf *out);
 
 /* --- users: "name@realm" --- */

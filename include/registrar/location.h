@@ -25,7 +25,7 @@ struct binding {
 	uint64_t expires; /* ms of the wall clock */
 	uint64_t updated; /* likewise */
 	struct flow flow; /* what the REGISTER came over */
-	bool unbind;   /* ends with the connection of its flow */
+	bool unbind;      /* ends with the connection of its flow */
 	bool use_flow; /* requests go over the flow (outbound, a connection, NAT), not to the URI's address */
 	bool outbound; /* RFC 5626 was used */
 	bool unreachable; /* the last qualify failed */

@@ -23,7 +23,7 @@ struct registrar_answer {
 	struct buf
 		extra; /* header lines, each ended by CRLF; over memory of the caller, REGISTRAR_EXTRA_MAX bytes */
 	bool changed; /* something was written: the answer may leave only after the commit */
-	int error;   /* why the store could not do it: -errno; 0 otherwise */
+	int error;    /* why the store could not do it: -errno; 0 otherwise */
 	bool attach; /* a binding depends on the connection that the request came over: its end is to be watched */
 };
 

@@ -19,9 +19,9 @@ struct inherited_conn {
 	struct addr remote, local;
 	struct addr alias; /* family 0: none */
 	bool inbound;
-	bool half_ping;
-	int fd;   /* -1: taken */
-	char *in; /* of a message that is not whole yet; malloc'd */
+	uint8_t half_ping; /* bytes of a CRLFCRLF that came at the end: 0 to 3 */
+	int fd;            /* -1: taken */
+	char *in;          /* of a message that is not whole yet; malloc'd */
 	size_t in_len;
 	char *queue; /* to be sent; malloc'd */
 	size_t queue_len;

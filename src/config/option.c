@@ -83,8 +83,14 @@ const char *const *option_words(enum option_type type)
 					     [VERIFY_REQUIRE] = "require",
 					     [VERIFY_REQUIRE + 1] = NULL};
 
+	static const char *const algorithm[] = {[ALGORITHM_ALL] = "all",
+						[ALGORITHM_SHA256] = "sha-256",
+						[ALGORITHM_MD5] = "md5",
+						[ALGORITHM_MD5 + 1] = NULL};
+
 	switch (type) {
 	case OPTION_TYPE_VERIFY: return verify;
+	case OPTION_TYPE_ALGORITHM: return algorithm;
 	case OPTION_TYPE_POLICY: return policy;
 	case OPTION_TYPE_LOG_LEVEL: return level;
 	case OPTION_TYPE_LOG_FORMAT: return format;

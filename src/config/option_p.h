@@ -16,6 +16,7 @@ enum option_type {
 	OPTION_TYPE_LOG_LEVEL,
 	OPTION_TYPE_LOG_FORMAT,
 	OPTION_TYPE_VERIFY,
+	OPTION_TYPE_ALGORITHM,
 	/* text, stored as an allocated string */
 	OPTION_TYPE_PATH,
 	OPTION_TYPE_FILE,      /* a path, or "" */

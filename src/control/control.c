@@ -177,9 +177,12 @@ static int folder_make(const char *path)
 	return mkdir(dirname(copy), 0755) < 0 && errno != EEXIST ? -errno : 0;
 }
 
-/* True if nobody listens there: the socket of a process that is gone. */
+/* True if it is a socket where nobody listens: of a process that is gone. A file refuses connections too, and stays. */
 static bool is_left_over(const struct sockaddr_un *sa)
 {
+	struct stat st;
+	if (lstat(sa->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return false;
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	bool dead =
 		fd >= 0 && connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) < 0 && errno == ECONNREFUSED;

@@ -303,7 +303,7 @@ static int take_conn(struct inheritance *in, struct unpack *u, int fd)
 	c.id = unpack_u64(u);
 	uint8_t flags = unpack_u8(u);
 	c.inbound = flags & 1;
-	c.half_ping = (flags >> 1) & 1;
+	c.half_ping = (flags >> 1) & 3;
 	addr_get(u, &c.bound);
 	addr_get(u, &c.remote);
 	addr_get(u, &c.local);

@@ -4,6 +4,7 @@
 
 #include "ctl_p.h"
 
+#define PATH_LEN       2000 /* bytes: what client_call takes */
 #define SOCKET_DEFAULT "/run/holdfast/control.sock"
 
 /* One row a command. `fn` does it, with the words behind the command's name; a row without one is a plain call of `path`. */
@@ -40,13 +41,14 @@ static int usage(const char *what)
 /* path?key=value */
 static int call_with(const struct ctl *c, const struct ctl_command *cmd, const char *key, const char *value)
 {
-	char path[1024], *escaped = client_escape(value);
+	char path[PATH_LEN], *escaped = client_escape(value);
+	int n;
 
 	if (!escaped)
 		return CTL_FAILED;
-	snprintf(path, sizeof(path), "%s?limit=1000000000&%s=%s", cmd->path, key, escaped);
+	n = snprintf(path, sizeof(path), "%s?limit=1000000000&%s=%s", cmd->path, key, escaped);
 	free(escaped);
-	return call(c, cmd, path, NULL);
+	return n < (int)sizeof(path) ? call(c, cmd, path, NULL) : usage("the argument is too long");
 }
 
 static int do_list(const struct ctl *c, const struct ctl_command *cmd, int argc, char **argv)
@@ -125,12 +127,12 @@ static int user_set(const struct ctl *c, char *name, const char *domain, bool re
 static int user_del(const struct ctl *c, const char *name, const char *domain)
 {
 	const struct ctl_command cmd = {.method = "DELETE", .path = "/users", .show = show_result};
-	char path[1024], *n = client_escape(name), *d = client_escape(domain);
+	char path[PATH_LEN], *n = client_escape(name), *d = client_escape(domain);
 	int rc = CTL_FAILED;
 
 	if (n && d) {
-		snprintf(path, sizeof(path), "%s?name=%s&domain=%s", cmd.path, n, d);
-		rc = call(c, &cmd, path, NULL);
+		int len = snprintf(path, sizeof(path), "%s?name=%s&domain=%s", cmd.path, n, d);
+		rc = len < (int)sizeof(path) ? call(c, &cmd, path, NULL) : usage("the argument is too long");
 	}
 	free(n);
 	free(d);
@@ -163,8 +165,8 @@ static const struct ctl_command commands[] = {
 	{"drain", "", "refuse new calls and registrations; those under way go on", "POST", "/drain", show_drain,
 	 NULL},
 	{"undrain", "", "take new work again", "POST", "/undrain", show_drain, NULL},
-	{"takeover", "", "start a new process, which takes sockets, connections and calls over from this one", "POST",
-	 "/takeover", show_result, NULL},
+	{"takeover", "", "start a new process, which takes sockets, connections and calls over from this one",
+	 "POST", "/takeover", show_result, NULL},
 	{"reload", "", "read configuration and certificates again", "POST", "/reload", show_result, NULL},
 	{"connections", "", "TCP and TLS connections", "GET", "/connections", show_connections, do_list},
 	{"transactions", "", "transactions by kind and state", "GET", "/transactions", show_transactions, NULL},

@@ -76,15 +76,15 @@ void auth_destroy_all(struct proxy *p)
 		held_destroy(p->refusals);
 }
 
-static void challenge(struct proxy *p, struct packet *pk, struct slice realm, bool proxy, bool stale,
+static void challenge(struct proxy *p, struct packet *pk, const struct digest_realm *realm, bool stale,
 		      uint32_t delay)
 {
-	unsigned status = proxy ? 407 : 401;
+	unsigned status = realm->proxy ? 407 : 401;
 	char text[CHALLENGE_MAX];
 	struct buf b;
 
 	buf_init(&b, text, sizeof(text));
-	digest_challenge(p->digest, realm, proxy, stale, proxy_wall(p), &b);
+	digest_challenge(p->digest, realm, stale, proxy_wall(p), &b);
 	if (b.full || !b.len)
 		reply_stateless(p, pk, 500, NULL, SLICE_NONE);
 	else if (delay)
@@ -118,18 +118,20 @@ static bool is_user(struct slice uri, struct slice name, struct slice realm)
 	return !b.full && slice_eq(buf_view(&b), name);
 }
 
-bool auth_require(struct proxy *p, struct packet *pk, struct slice realm, bool proxy)
+bool auth_require(struct proxy *p, struct packet *pk, const struct config_domain *d, bool proxy)
 {
+	const struct digest_realm realm = {
+		.name = slice_str(d->name), .algorithm = d->algorithm, .proxy = proxy};
 	const struct sip_msg *m = pk->msg;
 	struct digest_user user;
 
-	switch (digest_check(p->digest, p->reader, m, &pk->flow.remote, realm, proxy, proxy_wall(p), &user)) {
+	switch (digest_check(p->digest, p->reader, m, &pk->flow.remote, &realm, proxy_wall(p), &user)) {
 	case DIGEST_OK: break;
-	case DIGEST_NONE: challenge(p, pk, realm, proxy, false, 0); return false;
-	case DIGEST_STALE: challenge(p, pk, realm, proxy, true, 0); return false;
+	case DIGEST_NONE: challenge(p, pk, &realm, false, 0); return false;
+	case DIGEST_STALE: challenge(p, pk, &realm, true, 0); return false;
 	case DIGEST_WRONG:
-		log_wrong(pk, user.name, realm);
-		challenge(p, pk, realm, proxy, false, user.delay);
+		log_wrong(pk, user.name, realm.name);
+		challenge(p, pk, &realm, false, user.delay);
 		return false;
 	case DIGEST_MALFORMED:
 		count(CNT_REFUSED_MALFORMED);
@@ -137,8 +139,8 @@ bool auth_require(struct proxy *p, struct packet *pk, struct slice realm, bool p
 		return false;
 	case DIGEST_ERROR: reply_stateless(p, pk, 500, NULL, SLICE_NONE); return false;
 	}
-	if (is_user(sip_slice(m, m->from_uri), user.name, realm) &&
-	    (m->method != SIP_METHOD_REGISTER || is_user(sip_slice(m, m->to_uri), user.name, realm)))
+	if (is_user(sip_slice(m, m->from_uri), user.name, realm.name) &&
+	    (m->method != SIP_METHOD_REGISTER || is_user(sip_slice(m, m->to_uri), user.name, realm.name)))
 		return true;
 	count(CNT_REFUSED_IDENTITY);
 	reply_stateless(p, pk, 403, "Not Your Address", SLICE_NONE);
@@ -157,7 +159,7 @@ bool auth_caller(struct proxy *p, struct packet *pk, bool required)
 	if (sip_uri_parse(sip_slice(m, m->from_uri), &from) == 0)
 		d = self_domain(p, from.host);
 	if (d >= 0 && (required || p->config->domain[d].authenticate))
-		return auth_require(p, pk, slice_str(p->config->domain[d].name), true);
+		return auth_require(p, pk, &p->config->domain[d], true);
 	if (!required)
 		return true;
 	/* Only our own users have passwords here. */

@@ -144,9 +144,14 @@ static unsigned branch_send_flow(struct branch *b)
 	struct forward_args a = branch_args(b);
 	char branch[TOKEN_BRANCH_LEN];
 	uint32_t ack_timeout;
-	struct flow out;
+	struct flow out, found;
 
 	int err = forward_attach(p, &a, &out, &ack_timeout);
+	/* A phone that has come back since, over another. */
+	if (err == -ENOTCONN && location_flow(p, a.target, &found)) {
+		b->context->target[b->target].flow = found;
+		err = forward_attach(p, &a, &out, &ack_timeout);
+	}
 	if (err < 0)
 		return err == -EPROTO ? 480 : 430;
 	a.out = &out;
@@ -322,8 +327,10 @@ void branch_cancel(struct branch *b)
 	}
 	b->cancel_wanted = 0;
 	b->cancel_sent = 1;
-	if (b->resumed) /* else its way is still sought, and the CANCEL goes with it */
+	if (b->resumed)
 		cancel_send(b);
+	else /* its connection was of the run before: the CANCEL goes when there is another */
+		timer_set(p->wheel, &c->trying, proxy_now(p));
 	branch_set_timer(b, 64 * p->config->timers.t1);
 }
 

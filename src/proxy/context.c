@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/counters.h"
+#include "base/hash.h"
 
 #define CHALLENGES_MAX 8192 /* bytes of challenges kept for aggregation */
 
@@ -83,11 +84,11 @@ void context_destroy(struct context *c)
 	free(c);
 }
 
-static void context_leave(struct context *c)
+/* Where nothing has changed but what a restart sees by the clock. */
+static void context_leave_quietly(struct context *c)
 {
 	if (--c->busy)
 		return;
-	snapshot_touch(c);
 	context_shed(c);
 	if (context_pending(c))
 		return;
@@ -104,12 +105,19 @@ static void context_leave(struct context *c)
 	context_destroy(c);
 }
 
+static void context_leave(struct context *c)
+{
+	snapshot_touch(c);
+	context_leave_quietly(c);
+}
+
 /* --- answering the caller --- */
 
 static void context_finished(struct context *c)
 {
 	c->final_sent = 1;
-	timer_stop(c->proxy->wheel, &c->trying);
+	if (!c->recovered) /* whose branches may still have to be looked after */
+		timer_stop(c->proxy->wheel, &c->trying);
 	if (c->counted) {
 		c->counted = 0;
 		atomic_fetch_sub_explicit(&c->proxy->shared->inflight, 1, memory_order_relaxed);
@@ -141,11 +149,24 @@ static void context_respond_local(struct context *c, unsigned status, struct sli
 
 static void context_forward(struct context *c, const struct sip_msg *m)
 {
-	if (c->invite && m->status >= 200 && m->status < 300)
-		dialog_confirmed(c->proxy, m);
 	long n = reply_strip(c->proxy, m, flow_is_reliable(context_source(c)));
 	if (n > 0)
 		context_respond(c, m->status, slice_make(c->proxy->out, (size_t)n));
+}
+
+/* A 2xx is on its way: a dialog begins, once, or goes on. */
+static void branch_confirmed(struct branch *b, const struct sip_msg *m)
+{
+	struct context *c = b->context;
+	uint64_t bit = UINT64_C(1) << hash_slice(sip_slice(m, m->to_tag)) % 64;
+
+	if (!c->invite) {
+		if (m->method == SIP_METHOD_UPDATE)
+			dialog_refreshed(c->proxy, m);
+	} else if (!(b->confirmed & bit)) { /* of 64 forks one may go uncounted */
+		b->confirmed |= bit;
+		dialog_confirmed(c->proxy, m);
+	}
 }
 
 /* --- the best response (16.7 step 6) --- */
@@ -374,6 +395,7 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 	}
 	if (m && status < 300) {
 		if (c->invite || !c->final_sent) {
+			branch_confirmed(b, m);
 			context_forward(c, m);
 			context_finished(c);
 		}
@@ -429,8 +451,10 @@ void context_response(struct branch *b, const struct sip_msg *m)
 			branch_cancel(b); /* one that had been given up: what rings there is nobody's call */
 	} else if (!b->done)
 		context_branch_done(b, m->status, m);
-	else if (m->status < 300 && c->invite)
+	else if (m->status < 300 && c->invite) {
+		branch_confirmed(b, m);
 		context_forward(c, m); /* a 2xx again: the caller's ACK is yet to come (RFC 6026) */
+	}
 	context_leave(c);
 }
 
@@ -470,7 +494,7 @@ void context_server_gone(struct context *c)
 {
 	context_enter(c);
 	c->server = NULL;
-	context_leave(c);
+	context_leave_quietly(c);
 }
 
 void context_client_gone(struct branch *b)
@@ -482,7 +506,7 @@ void context_client_gone(struct branch *b)
 	/* A client transaction that ends without having told why (there is no such way but a lack of memory). */
 	if (!b->done && b->pending.ref == 0)
 		context_branch_done(b, 503, NULL);
-	context_leave(c);
+	context_leave_quietly(c);
 }
 
 void context_cancel(struct context *c)
@@ -509,7 +533,7 @@ static void context_trying(struct timer *t, msec_t now)
 		recover_run(c);
 	else if (!c->final_sent)
 		context_respond_local(c, 100, SLICE_NONE);
-	context_leave(c);
+	context_leave_quietly(c);
 }
 
 /* Targets move into one block of the context's; what points into the request stays there. */

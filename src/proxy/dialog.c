@@ -9,6 +9,7 @@
 
 #define DIALOG_FORMAT    1
 #define DIALOG_KEY       16        /* bytes */
+#define DIALOG_SINCE     1         /* where in a record the time stands when it began */
 #define DIALOG_LIFE      43200000u /* ms: 12 hours, without a session timer */
 #define DIALOG_BATCH     4096      /* changes of one batch; beyond it they are not noted */
 #define DIALOG_SWEEP     60000     /* ms between two looks for those whose time is over */
@@ -19,6 +20,7 @@ struct dialog_change {
 	struct dialog_change *next;
 	char key[DIALOG_KEY];
 	bool ended;
+	bool refresh; /* only of one that is there */
 	unsigned len; /* bytes */
 	char bytes[];
 };
@@ -73,7 +75,7 @@ static uint64_t life_of(const struct sip_msg *m)
 	return v.len && slice_u64(v, 86400, &s) && s ? 2 * s * 1000 : DIALOG_LIFE;
 }
 
-void dialog_confirmed(struct proxy *p, const struct sip_msg *m)
+static void put(struct proxy *p, const struct sip_msg *m, bool refresh)
 {
 	char room[2048];
 	const struct sip_hdr *contact = sip_msg_hdr(m, SIP_HDR_CONTACT);
@@ -95,7 +97,18 @@ void dialog_confirmed(struct proxy *p, const struct sip_msg *m)
 	if (b.full || !(d = change_add(p, m, b.len)))
 		return;
 	d->ended = false;
+	d->refresh = refresh;
 	memcpy(d->bytes, b.p, b.len);
+}
+
+void dialog_confirmed(struct proxy *p, const struct sip_msg *m)
+{
+	put(p, m, false);
+}
+
+void dialog_refreshed(struct proxy *p, const struct sip_msg *m)
+{
+	put(p, m, true);
 }
 
 void dialog_ended(struct proxy *p, const struct sip_msg *m)
@@ -124,26 +137,47 @@ bool dialog_pending(const struct proxy *p)
 	return p->dialogs != NULL;
 }
 
+static int write_one(struct proxy *p, struct store_txn *t, struct dialog_change *d)
+{
+	struct slice key = slice_make(d->key, sizeof(d->key)), have;
+	bool known = store_get(t, STORE_DIALOGS, key, &have) == 0;
+	int rc;
+
+	if (known && have.len >= DIALOG_SINCE + 8 && have.p[0] == DIALOG_FORMAT)
+		memcpy(d->bytes + DIALOG_SINCE, have.p + DIALOG_SINCE, 8); /* it began when it began */
+	else if (d->refresh)
+		return 0;
+	rc = store_put(t, STORE_DIALOGS, key, slice_make(d->bytes, d->len));
+	if (!rc && !known)
+		p->dialogs_new++;
+	return rc;
+}
+
+static int delete_one(struct proxy *p, struct store_txn *t, const struct dialog_change *d)
+{
+	int rc = store_del(t, STORE_DIALOGS, slice_make(d->key, sizeof(d->key)));
+
+	if (!rc)
+		p->dialogs_gone++;
+	return rc == -ENOENT ? 0 : rc;
+}
+
 int dialog_write(struct proxy *p, struct store_txn *t)
 {
 	int rc = 0;
 
-	p->dialogs_new = p->dialogs_gone = 0;
-	for (struct dialog_change *d = p->dialogs; d && !rc; d = d->next) {
-		struct slice key = slice_make(d->key, sizeof(d->key)), have;
-		if (d->ended) {
-			rc = store_del(t, STORE_DIALOGS, key);
-			if (rc == 0)
-				p->dialogs_gone++;
-		} else {
-			bool known = store_get(t, STORE_DIALOGS, key, &have) == 0;
-			rc = store_put(t, STORE_DIALOGS, key, slice_make(d->bytes, d->len));
-			if (!rc && !known)
-				p->dialogs_new++;
-		}
-		if (rc == -ENOENT || rc == -EBADMSG)
-			rc = 0;
-	}
+	for (struct dialog_change *d = p->dialogs; d && !rc; d = d->next)
+		rc = d->ended ? delete_one(p, t, d) : write_one(p, t, d);
+	return rc;
+}
+
+int dialog_delete(struct proxy *p, struct store_txn *t)
+{
+	int rc = 0;
+
+	for (struct dialog_change *d = p->dialogs; d && !rc; d = d->next)
+		if (d->ended)
+			rc = delete_one(p, t, d);
 	return rc;
 }
 

@@ -139,6 +139,7 @@ int proxy_create(const struct proxy_env *env, struct proxy **out)
 	p->lower = env->lower;
 	p->wheel = env->wheel;
 	p->now = env->now;
+	p->wall = env->wall;
 	p->self = env->self;
 	p->self_count = env->self_count;
 	p->worker = env->worker;

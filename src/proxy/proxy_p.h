@@ -7,9 +7,9 @@
 #include "proxy/proxy.h"
 #include "sip/build.h"
 #include "sip/edit.h"
+#include "store/db.h"
 #include "token_p.h"
 #include "transport/flow_key.h"
-#include "store/db.h"
 #include "txn/txn.h"
 
 #define PROXY_BUILD_MAX       (SIP_MESSAGE_MAX + 4096) /* bytes: the largest message we make of a received one */
@@ -38,6 +38,7 @@ struct proxy {
 	struct proxy_lower lower;
 	struct wheel *wheel;
 	const msec_t *now;
+	const uint64_t *wall; /* NULL: the system's clock */
 	const struct addr *self;
 	unsigned self_count;
 	unsigned worker;
@@ -66,13 +67,13 @@ struct proxy {
 	bool conn_lost;            /* the failures of now are a connection's end */
 	/* What a restart must know; calls is NULL with store.transactions off. */
 	struct store_env *calls;
-	msec_t started;       /* when this proxy began, for stray responses of the run before */
-	uint64_t next_record; /* the number of the next context's record */
+	msec_t started;        /* when this proxy began, for stray responses of the run before */
+	uint64_t next_record;  /* the number of the next context's record */
 	struct context *dirty; /* touched by this batch, by dirty_next */
 	uint64_t *ended;       /* records to be deleted with this batch */
 	unsigned ended_count, ended_room;
-	char *snap; /* a record under construction */
-	size_t snap_room; /* bytes */
+	char *snap;                                    /* a record under construction */
+	size_t snap_room;                              /* bytes */
 	struct dialog_change *dialogs, **dialogs_tail; /* of this batch */
 	unsigned dialog_changes, dialogs_new, dialogs_gone;
 	struct timer dialog_timer;
@@ -85,17 +86,15 @@ static inline msec_t proxy_now(const struct proxy *p)
 	return *p->now;
 }
 
-/* proxy.c */
 /* ms of the wall clock */
 static inline uint64_t proxy_wall(const struct proxy *p)
 {
-	(void)p;
-	return clock_wall_ns() / 1000000u;
+	return p->wall ? *p->wall : clock_wall_ns() / 1000000u;
 }
 
 /* --- auth.c: each gives true if the request may go on; else it has been answered, or will be, and the packet is gone --- */
-/* Credentials for the realm, and From (with REGISTER also To) is that user. proxy: 407 instead of 401. */
-bool auth_require(struct proxy *p, struct packet *pk, struct slice realm, bool proxy);
+/* Credentials for the domain, and From (with REGISTER also To) is that user. proxy: 407 instead of 401. */
+bool auth_require(struct proxy *p, struct packet *pk, const struct config_domain *d, bool proxy);
 /* A request that calls somebody: from a user of ours it must show that it is; `required`: nobody else may send it. */
 bool auth_caller(struct proxy *p, struct packet *pk, bool required);
 void auth_destroy_all(struct proxy *p);
@@ -107,6 +106,7 @@ void register_conn_lost(struct proxy *p, uint64_t conn); /* its bindings end wit
 void register_commit(struct proxy *p);
 void register_destroy_all(struct proxy *p);
 
+/* --- proxy.c --- */
 struct txn_timers proxy_txn_timers(const struct config *c);
 /* Sends what is a message of ours. A response whose connection is gone finds another one (18.2.2); a request does not: its
  * transaction, if it has one, hears of the connection's end. */
@@ -158,10 +158,12 @@ struct target {
 	struct slice route; /* URI to put on top of the Route headers; empty: none */
 	struct flow flow; /* with has_flow: what it goes over, as flow_key_get gives it; nothing is looked up */
 	bool has_flow;
-	struct slice aor, instance; /* of a registered one: by these its new flow is found; empty: not registered */
-	unsigned group; /* serial search: those of a group are tried at once, groups in the order of their numbers */
+	struct slice aor,
+		instance; /* of a registered one: by these its new flow is found; empty: not registered */
+	unsigned
+		group; /* serial search: those of a group are tried at once, groups in the order of their numbers */
 	bool alternate; /* another flow to the instance of the one before: only when that one fails (RFC 5626 5.3) */
-	bool started;   /* a branch was begun for it */
+	bool started; /* a branch was begun for it */
 	bool fallback; /* when the flow is dead the URIs show the way; else the branch fails with 430 (RFC 5626 5.3) */
 };
 struct target_set {
@@ -241,7 +243,7 @@ struct branch {
 	uint8_t udp_only : 1; /* over TCP the hop could not be reached */
 	uint8_t udp_next : 1; /* sent over TCP for its size (18.1.1): hop[hop_next] is the same hop again, for UDP */
 	uint8_t flow_failed : 1; /* the target's own flow was dead */
-	uint8_t resumed : 1;     /* begun in this run, or gone on with after a restart */
+	uint8_t resumed : 1;     /* begun in this run, or its flow is of this run */
 	uint16_t index;
 	uint16_t status; /* the final response's */
 	uint16_t breadth;
@@ -249,6 +251,7 @@ struct branch {
 	struct context *context;
 	struct branch *next;
 	struct txn *client; /* NULL: not started yet, or gone */
+	uint64_t confirmed; /* the To tags of its 2xx, a bit each */
 	struct pending pending;
 	struct timer timer; /* Timer C; after a CANCEL 64*T1 */
 	unsigned hop_count, hop_next;
@@ -264,12 +267,13 @@ struct context {
 	uint8_t parallel : 1;
 	uint8_t failover : 1; /* its targets are ways to one place (a gateway's): the next is tried only when one fails,
 	                        * not when it says no */
-	uint8_t overload : 1; /* a branch found no room for its transaction: our 503, not somebody else's */
-	uint8_t dirty : 1;    /* in proxy->dirty */
-	uint8_t stored : 1;   /* its record is in the store */
-	uint8_t recovered : 1; /* of the run before: recover_run is to look after it */
-	uint8_t busy;         /* entered: not to be freed now */
-	uint16_t next_index;  /* of the next branch */
+	uint8_t overload : 1;  /* a branch found no room for its transaction: our 503, not somebody else's */
+	uint8_t dirty : 1;     /* in proxy->dirty */
+	uint8_t stored : 1;    /* its record is in the store */
+	uint8_t recovered : 1; /* of the run before: recover_run looks after it */
+	uint8_t resumed : 1;   /* recover_run has begun */
+	uint8_t busy;          /* entered: not to be freed now */
+	uint16_t next_index;   /* of the next branch */
 	struct proxy *proxy;
 	struct context *next, **prev; /* proxy->all */
 	struct packet *pk;   /* the request as received; NULL once nothing more will be built from it */
@@ -277,8 +281,8 @@ struct context {
 	struct flow source;  /* where responses go */
 	struct timer trying; /* non-INVITE: when RFC 4320 wants a 100; recovered: when recover_run is to look */
 	uint64_t record;     /* its number in the store; 0: none yet */
-	struct context *dirty_next;
-	char *call_id; /* once the request is gone: of the record */
+	struct context *dirty_next, **dirty_prev; /* proxy->dirty */
+	char *call_id;                            /* once the request is gone: of the record */
 	unsigned call_id_len;
 	struct route_set route;
 	uint64_t loop;
@@ -331,20 +335,26 @@ void snapshot_commit(struct proxy *p);
 void snapshot_deinit(struct proxy *p);
 
 /* --- recover.c --- */
-void recover_run(struct context *c); /* in the first batches after a restart */
+bool recover_look(struct context *c); /* whether the next has something to do */
+void recover_run(
+	struct context
+		*c); /* in the first batches after a restart, and before the first CANCEL over a connection */
 
 /* --- dialog.c: confirmed calls in the store --- */
 void dialog_start(struct proxy *p);
 void dialog_stop(struct proxy *p);
 void dialog_confirmed(struct proxy *p, const struct sip_msg *m); /* a 2xx to an INVITE goes to the caller */
+void dialog_refreshed(struct proxy *p, const struct sip_msg *m); /* a 2xx inside it that may put off its end */
 void dialog_ended(struct proxy *p, const struct sip_msg *m);     /* a BYE goes by */
 bool dialog_pending(const struct proxy *p);
 int dialog_write(struct proxy *p, struct store_txn *t);
-void dialog_counted(struct proxy *p); /* what dialog_write did is committed */
+int dialog_delete(struct proxy *p, struct store_txn *t); /* only those that end */
+void dialog_counted(struct proxy *p);                    /* what dialog_write did is committed */
 void dialog_clear(struct proxy *p);
 
 /* --- locate.c: targets from the location service --- */
-void locate_targets(struct proxy *p, const struct sip_msg *m, const struct plan *plan, unsigned domain, struct target_set *set);
+void locate_targets(struct proxy *p, const struct sip_msg *m, const struct plan *plan, unsigned domain,
+		    struct target_set *set);
 /* The flow that a registered target is reached over now: of the same address and instance, or contact. False: none that is alive. */
 bool location_flow(struct proxy *p, const struct target *t, struct flow *out);
 

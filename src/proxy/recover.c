@@ -10,6 +10,33 @@
 
 /* --- reading --- */
 
+/* The configuration may have changed: a listener of the same kind does as well. */
+static bool flow_fit(const struct proxy *p, struct flow *f)
+{
+	const struct config *c = p->config;
+	int l;
+
+	if (f->listener < c->listen_count && c->listen[f->listener].proto == f->proto &&
+	    c->listen[f->listener].addr.family == f->remote.family)
+		return true;
+	l = self_listener(p, (enum flow_proto)f->proto, &f->remote, -1);
+	if (l < 0)
+		return false;
+	f->listener = (uint16_t)l;
+	return true;
+}
+
+static int txn_fit(const struct proxy *p, struct txn *t)
+{
+	struct flow f = *txn_flow(t);
+
+	if (!flow_fit(p, &f))
+		return -EHOSTUNREACH;
+	if (f.listener != txn_flow(t)->listener)
+		txn_set_flow(t, &f);
+	return 0;
+}
+
 static int get_request(struct proxy *p, struct context *c, struct unpack *u)
 {
 	struct slice bytes = unpack_slice(u);
@@ -21,8 +48,11 @@ static int get_request(struct proxy *p, struct context *c, struct unpack *u)
 	uint8_t own = unpack_u8(u), flags = unpack_u8(u);
 
 	if (u->bad || (uint64_t)off + len > bytes.len ||
-	    sip_msg_parse(&p->room, bytes.p, bytes.len, false) < 0 || p->room.msg.error || !p->room.msg.request)
+	    sip_msg_parse(&p->room, bytes.p, bytes.len, false) < 0 || p->room.msg.error ||
+	    !p->room.msg.request || p->room.msg.method != SIP_METHOD_INVITE)
 		return -EBADMSG;
+	if (!flow_fit(p, &flow))
+		return -EHOSTUNREACH;
 	c->pk = packet_create(&p->room.msg, &flow, received);
 	if (!c->pk)
 		return -ENOMEM;
@@ -62,6 +92,8 @@ static int get_targets(struct context *c, struct unpack *u)
 		uint8_t flags = unpack_u8(u);
 		t->has_flow = flags & 1;
 		t->fallback = (flags >> 1) & 1;
+		t->alternate = (flags >> 2) & 1;
+		t->started = (flags >> 3) & 1;
 		if (t->has_flow)
 			flow_unpack(u, &t->flow);
 		size += t->ruri.len + t->route.len + t->aor.len + t->instance.len;
@@ -106,6 +138,20 @@ static int get_hops(struct branch *br, struct unpack *u)
 	return 0;
 }
 
+/* Timer C, or 64*T1 after a CANCEL; neither is longer than it began. After so long without us the caller has gone: nobody else is to be rung for
+ * him. */
+static void branch_set_deadline(struct context *c, struct branch *br, const struct txn_clock *k, uint64_t wall)
+{
+	const struct config *config = c->proxy->config;
+	uint64_t patience = 64 * (uint64_t)config->timers.t1;
+	uint64_t life = config->timers.c > patience ? config->timers.c : patience;
+	msec_t when = txn_clock_mono(k, wall);
+
+	timer_set(c->proxy->wheel, &br->timer, when < k->mono + life ? when : k->mono + life);
+	if (k->wall > wall && k->wall - wall > patience)
+		c->target_next = c->target_count;
+}
+
 static int get_branch(struct context *c, struct unpack *u, const struct txn_clock *k, struct branch ***tail)
 {
 	struct proxy *p = c->proxy;
@@ -129,15 +175,23 @@ static int get_branch(struct context *c, struct unpack *u, const struct txn_cloc
 	br->status = unpack_u16(u);
 	br->breadth = unpack_u16(u);
 	br->target = unpack_u32(u);
-	msec_t when = txn_clock_mono(k, unpack_u64(u));
+	br->confirmed = unpack_u64(u);
+	uint64_t wall = unpack_u64(u);
 	rc = get_hops(br, u);
 	if (rc)
 		return rc;
-	if (u->bad || (c->target && br->target >= c->target_count) || (!c->target && !br->done))
+	if (u->bad || (c->target && br->target >= c->target_count) ||
+	    (!br->done && !(c->pk && c->target) && !(flags & SNAP_B_CLIENT)))
 		return -EBADMSG;
-	if (when != UINT64_MAX)
-		timer_set(p->wheel, &br->timer, when);
-	return flags & SNAP_B_CLIENT ? txn_restore(p->txns, u, k, br, &br->client) : 0;
+	if (wall != UINT64_MAX)
+		branch_set_deadline(c, br, k, wall);
+	if (!(flags & SNAP_B_CLIENT))
+		return 0;
+	rc = txn_restore(p->txns, u, TXN_ICT, k, br, &br->client);
+	if (rc)
+		return rc;
+	br->resumed = !flow_is_reliable(txn_flow(br->client)) && !br->cancel_sent;
+	return txn_fit(p, br->client);
 }
 
 static int get_best(struct context *c, struct unpack *u)
@@ -152,7 +206,7 @@ static int get_best(struct context *c, struct unpack *u)
 			c->best_branch = b;
 	has_bytes = unpack_u8(u) != 0;
 	struct slice bytes = unpack_slice(u), challenges = unpack_slice(u);
-	if (u->bad)
+	if (u->bad || (c->best && (c->best < 300 || c->best > 699)))
 		return -EBADMSG;
 	if (has_bytes) {
 		c->best_bytes = malloc(bytes.len ? bytes.len : 1);
@@ -183,17 +237,21 @@ static int get_context(struct proxy *p, struct context *c, struct unpack *u, con
 	c->target_next = unpack_u32(u);
 	c->breadth = unpack_u32(u);
 	flow_unpack(u, &c->source);
-	if (u->bad)
+	/* Without these nothing more can be decided: then all must be. */
+	if (u->bad || (!c->final_sent && (~flags & (SNAP_REQUEST | SNAP_TARGETS))))
 		return -EBADMSG;
+	if (!(flags & SNAP_TARGETS))
+		c->target_count = c->target_next = 0;
+	if (!flow_fit(p, &c->source))
+		return -EHOSTUNREACH;
 	if (flags & SNAP_REQUEST)
 		rc = get_request(p, c, u);
 	if (!rc && (flags & SNAP_TARGETS))
 		rc = get_targets(c, u);
-	/* Without the request nothing more can be decided: then all must be. */
-	if (!rc && !(flags & SNAP_REQUEST) && !c->final_sent)
-		rc = -EBADMSG;
 	if (!rc && (flags & SNAP_SERVER))
-		rc = txn_restore(p->txns, u, k, c, &c->server);
+		rc = txn_restore(p->txns, u, TXN_IST, k, c, &c->server);
+	if (!rc && c->server)
+		rc = txn_fit(p, c->server);
 	for (unsigned n = rc ? 0 : unpack_u16(u); n && !rc; n--)
 		rc = get_branch(c, u, k, &tail);
 	return rc ? rc : get_best(c, u);
@@ -240,31 +298,33 @@ int proxy_restore(struct proxy *p, uint64_t record, struct slice bytes, bool mov
 	else if (record >= p->next_record)
 		p->next_record = record + 1;
 	/* Decided, but for what the first batch must do: then, with a commit before it is sent. */
-	timer_set(p->wheel, &c->trying, proxy_now(p));
+	if (recover_look(c))
+		timer_set(p->wheel, &c->trying, proxy_now(p));
 	count(CNT_RECOVERED);
 	return 0;
 }
 
 /* --- going on --- */
 
-/* A connection of the run before is gone. A phone that has registered again has a new one; to others we open one. 0, or -errno: not
- * now. */
+/* A connection of the run before is gone. A phone that has registered again has a new one; to others we open one. 0; 1: it is there after all, and
+ * what was sent over it has been sent; -EAGAIN: not now; -errno. */
 static int flow_again(struct branch *b, struct flow *out, uint32_t *ack_timeout)
 {
 	struct context *c = b->context;
 	struct proxy *p = c->proxy;
 	const struct target *t = c->target ? &c->target[b->target] : NULL;
 	struct flow f = *txn_flow(b->client);
-	struct slice name = SLICE_NONE;
 	struct sip_uri uri;
 
-	/* After a takeover the connection is here, and what was sent over it has been sent. */
+	/* After a takeover. */
 	if (f.conn && p->lower.attach && p->lower.attach(p->lower.ctx, &f, ack_timeout) == 0) {
 		*out = f;
 		return 1;
 	}
 	if (t && t->has_flow && t->flow.conn) {
-		if (!location_flow(p, t, &f))
+		if (!t->aor.len)
+			return -ENOTCONN; /* known by that connection alone */
+		if (!location_flow(p, t, &f) || !f.conn)
 			return -EAGAIN;
 		f.acceptor = txn_flow(b->client)->acceptor;
 		if (!p->lower.attach || p->lower.attach(p->lower.ctx, &f, ack_timeout) < 0)
@@ -273,9 +333,8 @@ static int flow_again(struct branch *b, struct flow *out, uint32_t *ack_timeout)
 		return 0;
 	}
 	f.conn = 0;
-	if (t && forward_hop_uri(&c->route, t, &uri) == 0)
-		name = uri.host;
-	if (!p->lower.connect || p->lower.connect(p->lower.ctx, &f, name, ack_timeout) < 0)
+	if (!t || forward_hop_uri(&c->route, t, &uri) < 0 || !p->lower.connect ||
+	    p->lower.connect(p->lower.ctx, &f, uri.host, ack_timeout) < 0)
 		return -EHOSTUNREACH;
 	*out = f;
 	return 0;
@@ -284,51 +343,83 @@ static int flow_again(struct branch *b, struct flow *out, uint32_t *ack_timeout)
 /* False: its flow is still sought. */
 static bool branch_resume(struct branch *b)
 {
-	const struct flow *old = txn_flow(b->client);
 	uint32_t ack_timeout;
 	struct flow f;
 
-	if (flow_is_reliable(old)) {
+	if (flow_is_reliable(txn_flow(b->client))) {
 		int rc = flow_again(b, &f, &ack_timeout);
 		if (rc == -EAGAIN)
 			return false;
 		if (rc < 0) {
-			context_client_failed(b, 503, CNT_BRANCH_CONN_LOST);
+			struct proxy *p = b->context->proxy;
+			p->conn_lost = true;
+			txn_client_error(b->client);
+			p->conn_lost = false;
 			return true;
 		}
 		txn_set_flow(b->client, &f);
 		if (rc == 0)
-			txn_client_resume(b->client);
+			txn_client_resume(b->client, ack_timeout);
 	}
-	if (b->cancel_sent)
-		branch_cancel_again(b);
+	branch_cancel_again(b);
 	return true;
 }
 
-/* What a client transaction that waits for its name's look-up, or had not been made yet, needs. */
+/* It waited for its name's look-up. */
 static bool branch_is_unborn(const struct branch *b)
 {
 	return !b->client && !b->done;
 }
 
-static bool branch_waits(const struct branch *b)
+/* Whether there is something to be sent. One that rings over a connection that is gone needs none until it is to be cancelled. */
+static bool branch_needs(const struct branch *b)
 {
-	return b->client && !b->done && txn_request_bytes(b->client).len > 0;
+	if (b->resumed || b->done)
+		return false;
+	if (!b->client || b->cancel_sent)
+		return true;
+	return flow_is_reliable(txn_flow(b->client)) && txn_state(b->client) == TXN_CALLING;
+}
+
+/* A failure over a connection that is gone, or whose end has not been told, may not have arrived. */
+static void server_resume(struct context *c)
+{
+	struct proxy *p = c->proxy;
+	struct flow f = *txn_flow(c->server);
+	uint32_t ack_timeout;
+
+	if (!p->lower.attach || p->lower.attach(p->lower.ctx, &f, &ack_timeout) < 0)
+		txn_server_resume(c->server);
+}
+
+bool recover_look(struct context *c)
+{
+	bool needs = c->server && txn_server_resumes(c->server), alive = c->server != NULL;
+
+	for (struct branch *b = c->branches; b; b = b->next) {
+		needs = needs || branch_needs(b);
+		alive = alive || b->client;
+	}
+	return needs || !alive;
 }
 
 void recover_run(struct context *c)
 {
 	bool again = false;
 
+	if (!c->resumed && c->server && txn_server_resumes(c->server))
+		server_resume(c);
+	c->resumed = 1;
 	/* A branch that ends here may add others in front: those are new, and need nothing. */
 	for (struct branch *b = c->branches, *next; b; b = next) {
 		next = b->next;
-		if (b->resumed)
+		if (!branch_needs(b))
 			continue;
+		snapshot_touch(c);
 		b->resumed = 1;
 		if (branch_is_unborn(b))
 			branch_go(b);
-		else if (branch_waits(b) && !branch_resume(b)) {
+		else if (!branch_resume(b)) {
 			b->resumed = 0;
 			again = true;
 		}

@@ -79,7 +79,7 @@ void register_receive(struct proxy *p, struct packet *pk, unsigned domain)
 	struct txn *t;
 	struct buf aor;
 
-	if (d->authenticate && !auth_require(p, pk, name, false))
+	if (d->authenticate && !auth_require(p, pk, d, false))
 		return;
 	r = calloc(1, sizeof(*r));
 	if (!r) {

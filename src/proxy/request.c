@@ -231,7 +231,11 @@ void request_receive(struct proxy *p, struct packet *pk)
 	} else if ((t = txn_server_find(p->txns, m, false)) != NULL) {
 		struct context *c = txn_owner(t);
 		reply_flow(pk, &source);
-		if (c && c->kind == OWNER_CONTEXT)
+		/* An ACK moves it on; a copy may have come another way. */
+		if (c && c->kind == OWNER_CONTEXT &&
+		    (m->method == SIP_METHOD_ACK ? txn_state(t) == TXN_COMPLETED
+						 : source.conn != txn_flow(t)->conn ||
+							   !addr_eq(&source.remote, &txn_flow(t)->remote)))
 			snapshot_touch(c);
 		txn_server_receive(t, m, &source);
 		packet_destroy(pk);

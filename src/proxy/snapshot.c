@@ -3,12 +3,15 @@
 #include "snapshot_p.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "base/counters.h"
 #include "base/log.h"
 
-#define SNAPSHOT_ROOM 8192 /* bytes, to begin with */
+#define SNAPSHOT_ROOM 8192      /* bytes, to begin with */
+#define ENDED_MAX     (1 << 20) /* records that a store which fails is to delete later */
+#define ENDED_CHUNK   32        /* of them at once */
 
 /* --- which --- */
 
@@ -22,16 +25,17 @@ void snapshot_touch(struct context *c)
 		c->record = p->next_record++;
 	c->dirty = 1;
 	c->dirty_next = p->dirty;
+	c->dirty_prev = &p->dirty;
+	if (p->dirty)
+		p->dirty->dirty_prev = &c->dirty_next;
 	p->dirty = c;
 }
 
-static void dirty_remove(struct proxy *p, struct context *c)
+static void dirty_remove(struct context *c)
 {
-	struct context **at = &p->dirty;
-
-	while (*at != c)
-		at = &(*at)->dirty_next;
-	*at = c->dirty_next;
+	*c->dirty_prev = c->dirty_next;
+	if (c->dirty_next)
+		c->dirty_next->dirty_prev = c->dirty_prev;
 	c->dirty = 0;
 }
 
@@ -54,7 +58,7 @@ void snapshot_forget(struct context *c)
 	struct proxy *p = c->proxy;
 
 	if (c->dirty)
-		dirty_remove(p, c);
+		dirty_remove(c);
 	if (c->record && c->stored)
 		ended_add(p, c->record);
 	c->record = 0;
@@ -95,7 +99,7 @@ static void put_targets(const struct context *c, struct buf *b)
 		pack_slice(b, t->aor);
 		pack_slice(b, t->instance);
 		pack_u32(b, t->group);
-		pack_u8(b, (uint8_t)(t->has_flow | t->fallback << 1));
+		pack_u8(b, (uint8_t)(t->has_flow | t->fallback << 1 | t->alternate << 2 | t->started << 3));
 		if (t->has_flow)
 			flow_pack(&t->flow, b);
 	}
@@ -114,16 +118,18 @@ static void put_hops(const struct branch *br, struct buf *b)
 
 static void put_branch(const struct branch *br, const struct txn_clock *k, struct buf *b)
 {
-	pack_u16(b, (uint16_t)((br->provisional ? SNAP_B_PROVISIONAL : 0u) |
-			       (br->cancel_wanted ? SNAP_B_CANCEL_WANTED : 0u) |
-			       (br->cancel_sent ? SNAP_B_CANCEL_SENT : 0u) | (br->done ? SNAP_B_DONE : 0u) |
-			       (br->unacked ? SNAP_B_UNACKED : 0u) | (br->udp_only ? SNAP_B_UDP_ONLY : 0u) |
-			       (br->udp_next ? SNAP_B_UDP_NEXT : 0u) | (br->flow_failed ? SNAP_B_FLOW_FAILED : 0u) |
-			       (br->client ? SNAP_B_CLIENT : 0u)));
+	pack_u16(b,
+		 (uint16_t)((br->provisional ? SNAP_B_PROVISIONAL : 0u) |
+			    (br->cancel_wanted ? SNAP_B_CANCEL_WANTED : 0u) |
+			    (br->cancel_sent ? SNAP_B_CANCEL_SENT : 0u) | (br->done ? SNAP_B_DONE : 0u) |
+			    (br->unacked ? SNAP_B_UNACKED : 0u) | (br->udp_only ? SNAP_B_UDP_ONLY : 0u) |
+			    (br->udp_next ? SNAP_B_UDP_NEXT : 0u) |
+			    (br->flow_failed ? SNAP_B_FLOW_FAILED : 0u) | (br->client ? SNAP_B_CLIENT : 0u)));
 	pack_u16(b, br->index);
 	pack_u16(b, br->status);
 	pack_u16(b, br->breadth);
 	pack_u32(b, br->target);
+	pack_u64(b, br->confirmed);
 	pack_u64(b, timer_is_set(&br->timer) ? txn_clock_wall(k, br->timer.when) : UINT64_MAX);
 	put_hops(br, b);
 	if (br->client)
@@ -218,19 +224,31 @@ static int write_one(struct proxy *p, struct store_txn *t, struct context *c, co
 	return rc;
 }
 
-static int write_all(struct proxy *p, struct store_txn *t)
+static int delete_ended(struct proxy *p, struct store_txn *t, unsigned most)
 {
-	struct txn_clock k = {proxy_now(p), proxy_wall(p)};
+	unsigned from = p->ended_count > most ? p->ended_count - most : 0;
 	int rc = 0;
 
-	/* First what ends, so that its room is there for what begins. */
-	for (unsigned i = 0; i < p->ended_count && !rc; i++) {
+	for (unsigned i = from; i < p->ended_count && !rc; i++) {
 		char key[SNAPSHOT_KEY_LEN];
 		snapshot_key(p->ended[i], key);
 		rc = store_del(t, STORE_CALLS, slice_make(key, sizeof(key)));
 		if (rc == -ENOENT)
 			rc = 0;
 	}
+	return rc;
+}
+
+static int delete_some(struct proxy *p, struct store_txn *t)
+{
+	return delete_ended(p, t, ENDED_CHUNK);
+}
+
+static int write_all(struct proxy *p, struct store_txn *t)
+{
+	struct txn_clock k = {proxy_now(p), proxy_wall(p)};
+	int rc = delete_ended(p, t, UINT_MAX); /* first, so that its room is there for what begins */
+
 	for (struct context *c = p->dirty; c && !rc; c = c->dirty_next)
 		rc = write_one(p, t, c, &k);
 	return rc ? rc : dialog_write(p, t);
@@ -247,39 +265,54 @@ static void log_failed(int rc)
 			  rc == -ENOSPC ? "store.map_size or the disk is full" : strerror(-rc));
 }
 
-/* What could not be written is written with the next change of its context. */
-static void clear(struct proxy *p)
+static int commit(struct proxy *p, int (*write)(struct proxy *p, struct store_txn *t))
 {
-	while (p->dirty) {
-		p->dirty->dirty = 0;
-		p->dirty = p->dirty->dirty_next;
-	}
-	p->ended_count = 0;
-	dialog_clear(p);
+	struct store_txn *t;
+	int rc = store_begin(p->calls, &t);
+
+	if (rc)
+		return rc;
+	rc = write(p, t);
+	if (!rc)
+		return store_commit(t);
+	store_abort(t);
+	return rc;
+}
+
+/* A full store: what ends must go all the same, since a restart would go on with it. A little at a time, for even that takes room; the rest later. */
+static void commit_ends(struct proxy *p)
+{
+	p->dialogs_new = p->dialogs_gone = 0;
+	if (commit(p, dialog_delete) == 0)
+		dialog_counted(p);
+	while (p->ended_count && commit(p, delete_some) == 0)
+		p->ended_count -= p->ended_count > ENDED_CHUNK ? ENDED_CHUNK : p->ended_count;
+	if (p->ended_count > ENDED_MAX)
+		p->ended_count = 0;
 }
 
 void snapshot_commit(struct proxy *p)
 {
-	struct store_txn *t;
 	int rc;
 
 	if (!p->dirty && !p->ended_count && !dialog_pending(p))
 		return;
-	rc = store_begin(p->calls, &t);
-	if (!rc) {
-		rc = write_all(p, t);
-		if (!rc)
-			rc = store_commit(t);
-		else
-			store_abort(t);
-	}
-	if (rc)
+	p->dialogs_new = p->dialogs_gone = 0;
+	rc = commit(p, write_all);
+	if (rc) {
 		log_failed(rc);
-	else {
+		commit_ends(p);
+	} else {
 		count(CNT_STORE_COMMITS);
 		dialog_counted(p);
+		p->ended_count = 0;
 	}
-	clear(p);
+	/* What could not be written is written with the next change of its context. */
+	while (p->dirty) {
+		p->dirty->dirty = 0;
+		p->dirty = p->dirty->dirty_next;
+	}
+	dialog_clear(p);
 }
 
 void snapshot_deinit(struct proxy *p)

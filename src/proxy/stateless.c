@@ -118,10 +118,9 @@ void stateless_forward(struct proxy *p, struct packet *pk, const struct plan *pl
 	/* A serial search would have started with the first; a parallel one with all. */
 	unsigned n = set->parallel ? set->count : 1, breadth = breadth_of(pk->msg);
 
-	/* RFC 5393 5.3.3 knows of no 440 here: nobody would get it. */
 	if (n > breadth) {
 		count(CNT_REFUSED_BREADTH);
-		packet_destroy(pk);
+		reply_stateless(p, pk, 440, "Max-Breadth Exceeded", SLICE_NONE);
 		return;
 	}
 	breadth = n > 1 ? breadth / n : 0; /* what has one way passes on what it was given */

@@ -95,16 +95,21 @@ static bool nonce_fresh(const struct digest *d, struct slice nonce, struct slice
 	return when >= d->since && when <= now + 1000 && now <= when + DIGEST_NONCE_LIFE;
 }
 
-static void challenge_line(struct slice realm, bool proxy, bool stale, struct slice nonce,
+static bool is_offered(const struct digest_realm *r, enum sip_auth_algorithm a)
+{
+	return r->algorithm == ALGORITHM_ALL || (r->algorithm == ALGORITHM_MD5) == (a == SIP_AUTH_MD5);
+}
+
+static void challenge_line(const struct digest_realm *r, bool stale, struct slice nonce,
 			   enum sip_auth_algorithm a, struct buf *out)
 {
-	if (proxy)
+	if (r->proxy)
 		buf_lit(out, "Proxy-Authenticate: Digest realm=\"");
 	else
 		buf_lit(out, "WWW-Authenticate: Digest realm=\"");
 	/* In lower case, as the users' hashes were made: the user agent puts into its hash what it reads here. */
-	for (size_t i = 0; i < realm.len; i++)
-		buf_char(out, slice_lower(realm.p[i]));
+	for (size_t i = 0; i < r->name.len; i++)
+		buf_char(out, slice_lower(r->name.p[i]));
 	buf_lit(out, "\", nonce=\"");
 	buf_slice(out, nonce);
 	buf_lit(out, "\", qop=\"auth,auth-int\", algorithm=");
@@ -114,25 +119,26 @@ static void challenge_line(struct slice realm, bool proxy, bool stale, struct sl
 	buf_lit(out, "\r\n");
 }
 
-void digest_challenge(struct digest *d, struct slice realm, bool proxy, bool stale, uint64_t now,
+void digest_challenge(struct digest *d, const struct digest_realm *realm, bool stale, uint64_t now,
 		      struct buf *out)
 {
 	char nonce[NONCE_LEN];
 
-	if (nonce_make(d, realm, now, nonce) < 0)
+	if (nonce_make(d, realm->name, now, nonce) < 0)
 		return;
-	for (unsigned a = 0; a < SIP_AUTH_ALGORITHMS; a++)
-		challenge_line(realm, proxy, stale, slice_make(nonce, sizeof(nonce)),
-			       (enum sip_auth_algorithm)a, out);
+	for (enum sip_auth_algorithm a = 0; a < SIP_AUTH_ALGORITHMS; a++)
+		if (is_offered(realm, a))
+			challenge_line(realm, stale, slice_make(nonce, sizeof(nonce)), a, out);
 }
 
 /* --- credentials --- */
 
 /* The credentials for our realm, the first that we can compute. */
-static enum digest_result find_credentials(const struct sip_msg *m, bool proxy, struct slice realm,
+static enum digest_result find_credentials(const struct sip_msg *m, const struct digest_realm *realm,
 					   struct sip_auth *out, enum sip_auth_algorithm *a)
 {
-	const struct sip_hdr *h = sip_msg_hdr(m, proxy ? SIP_HDR_PROXY_AUTHORIZATION : SIP_HDR_AUTHORIZATION);
+	const struct sip_hdr *h =
+		sip_msg_hdr(m, realm->proxy ? SIP_HDR_PROXY_AUTHORIZATION : SIP_HDR_AUTHORIZATION);
 
 	for (; h; h = sip_hdr_next(m, h)) {
 		int rc = sip_auth_parse(sip_hdr_value(m, h), out);
@@ -140,7 +146,8 @@ static enum digest_result find_credentials(const struct sip_msg *m, bool proxy, 
 			continue;
 		if (rc)
 			return DIGEST_MALFORMED;
-		if (slice_ieq(out->realm, realm) && sip_auth_algorithm(out->algorithm, a) == 0)
+		if (slice_ieq(out->realm, realm->name) && sip_auth_algorithm(out->algorithm, a) == 0 &&
+		    is_offered(realm, *a))
 			return DIGEST_OK;
 	}
 	return DIGEST_NONE;
@@ -205,13 +212,13 @@ static enum digest_result verify(struct store_reader *users, const struct sip_ms
 }
 
 enum digest_result digest_check(struct digest *d, struct store_reader *users, const struct sip_msg *m,
-				const struct addr *source, struct slice realm, bool proxy, uint64_t now,
+				const struct addr *source, const struct digest_realm *realm, uint64_t now,
 				struct digest_user *out)
 {
 	enum sip_auth_algorithm a;
 	struct sip_auth c;
 	uint32_t nc;
-	enum digest_result r = find_credentials(m, proxy, realm, &c, &a);
+	enum digest_result r = find_credentials(m, realm, &c, &a);
 
 	out->name = SLICE_NONE;
 	out->delay = 0;
@@ -224,8 +231,8 @@ enum digest_result digest_check(struct digest *d, struct store_reader *users, co
 		count(CNT_AUTH_DELAYED);
 		return DIGEST_WRONG;
 	}
-	bool fresh = nonce_fresh(d, c.nonce, realm, now);
-	r = verify(users, m, &c, a, realm, out);
+	bool fresh = nonce_fresh(d, c.nonce, realm->name, now);
+	r = verify(users, m, &c, a, realm->name, out);
 	if (r == DIGEST_WRONG && !fresh)
 		return DIGEST_STALE; /* an old answer is no attempt at guessing: ask again, without a penalty */
 	if (r == DIGEST_WRONG) {

@@ -50,11 +50,9 @@ struct store_txn {
 	MDB_txn *txn[STORE_FILES_MAX]; /* writer; [0] from the beginning, the second when it is needed */
 	uint64_t pages; /* writer; that the first file can have at the most when this is committed */
 	int failed;     /* writer; the error that spoiled it, or 0 */
-	enum {
-		SPARE_UNKNOWN,
-		SPARE_YES,
-		SPARE_NO
-	} spare; /* writer; of a full disk: pages are free within the file */
+	uint64_t start; /* writer; pages that it has at the beginning */
+	uint64_t put;   /* writer; pages that were put */
+	uint64_t free;  /* writer; pages that are free within the file; UINT64_MAX: not asked yet */
 };
 
 struct store_env {

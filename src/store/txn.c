@@ -5,7 +5,7 @@
 /* What a commit can add by itself: the heads of the tables, and the list of free pages, which names each page of the file once at
  * the most. */
 #define PAGES_COMMIT 64
-/* Left to those who delete when the disk is full, so that space can be won back. */
+/* Left to those who delete when the disk or the map is full, so that space can be won back; of a small map a part. */
 #define PAGES_SPARE 1024
 
 int store_txn_spoil(struct store_txn *t, int rc)
@@ -23,13 +23,11 @@ int store_begin(struct store_env *e, struct store_txn **out)
 	if (rc)
 		return store_errno(rc);
 	struct store_txn *t = &e->txn;
-	*t = (struct store_txn){.env = e, .txn = {txn}};
-	if (f->writemap) {
-		MDB_envinfo info;
-		mdb_env_info(f->env, &info);
-		t->pages = info.me_last_pgno + 1;
-		t->pages += PAGES_COMMIT + t->pages / 256;
-	}
+	*t = (struct store_txn){.env = e, .txn = {txn}, .free = UINT64_MAX};
+	MDB_envinfo info;
+	mdb_env_info(f->env, &info);
+	t->start = info.me_last_pgno + 1;
+	t->pages = t->start + PAGES_COMMIT + t->start / 256;
 	*out = t;
 	return 0;
 }
@@ -78,13 +76,24 @@ static uint64_t free_pages(const struct store_file *f)
 }
 
 /* On a full disk, what is put must leave the pages that deleting needs: behind the last one, or free before it. */
-static bool spare(struct store_txn *t, const struct store_file *f)
+static bool disk_spare(struct store_txn *t, const struct store_file *f)
 {
 	if ((t->pages + PAGES_SPARE) * f->psize <= f->reserved)
 		return true;
-	if (t->spare == SPARE_UNKNOWN)
-		t->spare = free_pages(f) >= PAGES_SPARE ? SPARE_YES : SPARE_NO;
-	return t->spare == SPARE_YES;
+	if (t->free == UINT64_MAX)
+		t->free = free_pages(f);
+	return t->free >= PAGES_SPARE;
+}
+
+/* The same of a full map, where LMDB itself says when there is nothing left at all. */
+static bool map_spare(struct store_txn *t, const struct store_file *f)
+{
+	uint64_t map = f->map / f->psize, keep = map / 16 < PAGES_SPARE ? map / 16 : PAGES_SPARE;
+	if (t->start + t->put + keep <= map)
+		return true;
+	if (t->free == UINT64_MAX)
+		t->free = free_pages(f);
+	return t->free >= t->put + keep;
 }
 
 int store_txn_room(struct store_txn *t, const struct store_spot *at, size_t bytes)
@@ -93,7 +102,11 @@ int store_txn_room(struct store_txn *t, const struct store_spot *at, size_t byte
 	MDB_stat st;
 	if (t->failed)
 		return t->failed;
-	/* With the whole map on the disk, LMDB's own limit is enough. */
+	if (f != &t->env->file[0])
+		return 0;
+	t->put += bytes ? bytes / f->psize + 1 : 0;
+	if (bytes && !map_spare(t, f))
+		return store_txn_spoil(t, -ENOSPC);
 	if (!f->writemap || f->reserved >= f->map)
 		return 0;
 	/* Each page on the way down is copied, and it or a neighbour is split or merged; the root may get one above it. */
@@ -104,7 +117,7 @@ int store_txn_room(struct store_txn *t, const struct store_spot *at, size_t byte
 	if ((t->pages + PAGES_SPARE) * f->psize <= f->reserved)
 		return 0;
 	rc = store_file_reserve(f, t->pages, PAGES_SPARE);
-	if (!rc && bytes && !spare(t, f))
+	if (!rc && bytes && !disk_spare(t, f))
 		rc = -ENOSPC;
 	return rc ? store_txn_spoil(t, rc) : 0;
 }

@@ -189,6 +189,7 @@ struct conn *conn_inherit(struct streams *s, unsigned listener, const struct inh
 {
 	struct conn_profile *profile = profile_of(&s->listener[listener]);
 	struct conn *c = conn_new(s, listener, profile, &e->remote);
+	long unacked = tcp_unacked(e->fd);
 
 	if (c) {
 		c->id = e->id;
@@ -197,6 +198,8 @@ struct conn *conn_inherit(struct streams *s, unsigned listener, const struct inh
 		c->fd = e->fd;
 		c->acceptor = (uint8_t)(e->id % s->acceptors);
 		c->state = CONN_OPEN;
+		/* What that process has sent, acknowledged or not, is not of ours. */
+		c->acked = tcp_acked(e->fd) + (unacked > 0 ? (uint64_t)unacked : 0);
 		/* The process before has counted it in: a limit that was lowered since is for new ones. */
 		c->counted = conn_table_admit(s, listener, &profile->options, &e->remote, e->inbound);
 		count(state_row(c, CONN_OPEN));

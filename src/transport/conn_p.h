@@ -93,7 +93,7 @@ struct conn {
 	struct conn_mark mark[CONN_MARKS];
 	uint8_t mark_next, mark_count;
 	uint64_t raw; /* bytes given to the kernel, as of the last look at `written` */
-	uint64_t acked; /* tcp_acked before anything was sent */
+	uint64_t acked; /* what tcp_acked says when nothing of ours is acknowledged yet */
 
 	/* the token's holder */
 	_Atomic uint64_t written; /* atomic: bytes given to the kernel; TLS may answer a key update while it receives */

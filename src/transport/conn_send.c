@@ -293,8 +293,10 @@ bool conn_acked(struct conn *c, msec_t since)
 		acked = !c->first || c->first->when > since;
 	} else {
 		/* Not c->raw less what is unacknowledged: somebody may be writing, and have given the kernel more than is in c->raw. */
-		if (tcp_unacked(c->fd) > 0)
-			acked = marks_acked(c, since, tcp_acked(c->fd) - c->acked);
+		if (tcp_unacked(c->fd) > 0) {
+			uint64_t all = tcp_acked(c->fd);
+			acked = marks_acked(c, since, all > c->acked ? all - c->acked : 0);
+		}
 	}
 	pthread_mutex_unlock(&c->lock);
 	return acked;

@@ -138,6 +138,8 @@ static bool rest_go_on(struct frames *x, const char *p, size_t len, size_t *take
 	size_t at = 0;
 
 	while (at < len && c->in && !c->linger) {
+		if (c->in_len >= x->max) /* of an earlier process, which allowed more */
+			return frame_garbage(x, "too large");
 		size_t room = x->max - c->in_len, n = len - at;
 		if (n > FRAME_PIECE)
 			n = FRAME_PIECE;

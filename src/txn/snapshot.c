@@ -116,14 +116,18 @@ static bool key_unpack(struct unpack *u, bool server, uint8_t method, bool legac
 	return !u->bad;
 }
 
-static bool kind_is_sound(uint8_t kind, uint8_t state, uint8_t again, uint8_t end, uint8_t method)
+#define LIFE_MIN 32000u /* ms: Timer D */
+
+/* A wall clock that was set back makes deadlines of years. */
+static msec_t at_most(msec_t when, const struct txn_clock *k, const struct txn_timers *tm)
 {
-	return kind < TXN_KIND_COUNT && state < TXN_TERMINATED && again < TXN_EV_COUNT && end < TXN_EV_COUNT &&
-	       method < SIP_METHOD_COUNT;
+	uint64_t life = 64 * (uint64_t)tm->t1;
+	msec_t last = k->mono + (life > LIFE_MIN ? life : LIFE_MIN);
+	return when < last ? when : last;
 }
 
-int txn_restore(struct txn_table *tb, struct unpack *u, const struct txn_clock *k, void *owner,
-		struct txn **out)
+int txn_restore(struct txn_table *tb, struct unpack *u, enum txn_kind want, const struct txn_clock *k,
+		void *owner, struct txn **out)
 {
 	uint8_t kind = unpack_u8(u), state = unpack_u8(u), method = unpack_u8(u), again = unpack_u8(u),
 		end = unpack_u8(u), flags = unpack_u8(u);
@@ -131,7 +135,8 @@ int txn_restore(struct txn_table *tb, struct unpack *u, const struct txn_clock *
 	struct txn *t;
 	int rc;
 
-	if (!kind_is_sound(kind, state, again, end, method) ||
+	if (kind != want || method >= SIP_METHOD_COUNT ||
+	    !txn_state_is_sound(want, state, flags & SNAPSHOT_TIMER, end) ||
 	    !key_unpack(u, kind == TXN_IST || kind == TXN_NIST, method, flags & SNAPSHOT_LEGACY, &key))
 		return -EBADMSG;
 	msec_t deadline = txn_clock_mono(k, unpack_u64(u)), when = txn_clock_mono(k, unpack_u64(u));
@@ -147,7 +152,12 @@ int txn_restore(struct txn_table *tb, struct unpack *u, const struct txn_clock *
 		return -EBADMSG;
 	if (txn_table_look(tb, &key))
 		return -EEXIST;
-	rc = txn_remake(tb, &key, (enum txn_kind)kind, (enum txn_state)state, &flow, owner, &t);
+	if (flags & SNAPSHOT_TIMER) {
+		deadline = at_most(deadline, k, &tm);
+		if (when > deadline || !txn_repeats(want, state, again))
+			when = deadline;
+	}
+	rc = txn_remake(tb, &key, want, (enum txn_state)state, &flow, owner, &t);
 	if (rc)
 		return rc;
 	if (has_kept && txn_keep(t, kept)) {
@@ -164,7 +174,7 @@ int txn_restore(struct txn_table *tb, struct unpack *u, const struct txn_clock *
 	t->tag_off = tag_off;
 	txn_resurrect(t);
 	if (flags & SNAPSHOT_TIMER)
-		timer_set(tb->wheel, &t->timer, when < deadline ? when : deadline);
+		timer_set(tb->wheel, &t->timer, when);
 	*out = t;
 	return 0;
 }
@@ -177,8 +187,25 @@ void txn_set_flow(struct txn *t, const struct flow *f)
 		txn_conn_add(t);
 }
 
-void txn_client_resume(struct txn *t)
+void txn_client_resume(struct txn *t, uint32_t ack_timeout)
 {
-	if (t->kind == TXN_ICT && t->state == TXN_CALLING && txn_is_reliable(t))
+	msec_t look = *t->tb->now + ack_timeout;
+
+	if (t->kind != TXN_ICT || t->state != TXN_CALLING || !txn_is_reliable(t))
+		return;
+	txn_send_kept(t);
+	t->again_ev = TXN_EV_ACK_TIMEOUT;
+	t->interval = ack_timeout;
+	timer_set(t->tb->wheel, &t->timer, ack_timeout && look < t->deadline ? look : t->deadline);
+}
+
+bool txn_server_resumes(const struct txn *t)
+{
+	return t->kind == TXN_IST && t->state == TXN_COMPLETED && txn_is_reliable(t);
+}
+
+void txn_server_resume(struct txn *t)
+{
+	if (txn_server_resumes(t))
 		txn_send_kept(t);
 }

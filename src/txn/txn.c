@@ -354,6 +354,28 @@ int txn_remake(struct txn_table *tb, const struct txn_key *k, enum txn_kind kind
 	return rc;
 }
 
+static bool is_timer(enum txn_kind kind, unsigned state, unsigned ev)
+{
+	return ev >= TXN_EV_TIMER_A && ev <= TXN_EV_ACK_TIMEOUT && machines[kind]->row[state][ev].act;
+}
+
+bool txn_repeats(enum txn_kind kind, unsigned state, unsigned again)
+{
+	return is_timer(kind, state, again) && machines[kind]->row[state][again].next == state;
+}
+
+bool txn_state_is_sound(enum txn_kind kind, unsigned state, bool timer, unsigned end)
+{
+	if (state >= TXN_TERMINATED || gauges[kind][state] == NO_GAUGE)
+		return false;
+	if (timer)
+		return is_timer(kind, state, end) && machines[kind]->row[state][end].next == TXN_TERMINATED;
+	for (unsigned ev = 0; ev < TXN_EV_COUNT; ev++)
+		if (is_timer(kind, state, ev))
+			return false;
+	return true;
+}
+
 void txn_unmake(struct txn *t)
 {
 	txn_free(t);

@@ -26,8 +26,8 @@ enum txn_event {
 	TXN_EV_TIMER_L,
 	TXN_EV_TIMER_M,
 	TXN_EV_ACK_TIMEOUT, /* client: when to look whether the request has arrived */
-	TXN_EV_ERROR,   /* the transport could not deliver */
-	TXN_EV_ABANDON, /* the user gives up */
+	TXN_EV_ERROR,       /* the transport could not deliver */
+	TXN_EV_ABANDON,     /* the user gives up */
 	TXN_EV_COUNT
 };
 
@@ -81,7 +81,8 @@ struct txn_key {
 /* One for each live transaction, a quarter of a million at 4,000 calls/s: what a look-up reads stands first, and
  * what a state has no more use for is dropped on entering it. */
 struct txn_link {
-	struct txn *next, **prev; /* of those on connections with the same bucket; prev NULL: not in the index */
+	struct txn *next,
+		**prev; /* of those on connections with the same bucket; prev NULL: not in the index */
 };
 
 struct txn {
@@ -93,10 +94,10 @@ struct txn {
 	uint8_t again_ev; /* enum txn_event: what a retransmission timer means here */
 	uint8_t end_ev;   /* enum txn_event: what the deadline means here */
 	bool legacy : 1;
-	bool running : 1;             /* an action of this transaction is on the stack */
-	bool due : 1;                 /* the deadline is now: run end_ev once the action is over */
-	bool got_100 : 1;             /* client */
-	bool linked : 1;              /* client on a connection: a struct txn_link stands in front of this one */
+	bool running : 1; /* an action of this transaction is on the stack */
+	bool due : 1;     /* the deadline is now: run end_ev once the action is over */
+	bool got_100 : 1; /* client */
+	bool linked : 1;  /* client on a connection: a struct txn_link stands in front of this one */
 	uint16_t part_len[TXN_PARTS]; /* bytes, of the texts in key[] */
 	uint32_t num;                 /* as in struct txn_key */
 	struct txn_table *tb;
@@ -133,7 +134,8 @@ struct txn_table {
 	struct wheel *wheel;
 	const msec_t *now;
 	txn_hits *hits; /* tests: how often each row ran; NULL else */
-	struct txn *conn[TXN_CONN_BUCKETS]; /* client transactions without a final response, by their connection */
+	struct txn
+		*conn[TXN_CONN_BUCKETS]; /* client transactions without a final response, by their connection */
 	struct sip_msg_room room;
 	char scratch[SIP_MESSAGE_MAX];
 };
@@ -156,8 +158,9 @@ int txn_act_pass(struct txn *t, const struct txn_input *in);   /* the response g
 int txn_act_pass_1xx(struct txn *t, const struct txn_input *in);
 int txn_act_timeout(struct txn *t, const struct txn_input *in); /* Timer B, F */
 int txn_act_error(struct txn *t, const struct txn_input *in);
-int txn_act_ack_timeout(struct txn *t, const struct txn_input *in); /* the user hears of a request that has not arrived */
-int txn_act_answered(struct txn *t, const struct txn_input *in);    /* it did: there was a response */
+int txn_act_ack_timeout(struct txn *t,
+			const struct txn_input *in); /* the user hears of a request that has not arrived */
+int txn_act_answered(struct txn *t, const struct txn_input *in);        /* it did: there was a response */
 int txn_act_repeat_response(struct txn *t, const struct txn_input *in); /* for a request that came again */
 int txn_act_absorb(struct txn *t, const struct txn_input *in);
 
@@ -165,6 +168,9 @@ int txn_act_absorb(struct txn *t, const struct txn_input *in);
 int txn_remake(struct txn_table *tb, const struct txn_key *k, enum txn_kind kind, enum txn_state state,
 	       const struct flow *f, void *owner, struct txn **out);
 void txn_unmake(struct txn *t); /* before txn_resurrect */
+/* Whether a transaction can be in that state, with that deadline, or with none. */
+bool txn_state_is_sound(enum txn_kind kind, unsigned state, bool timer, unsigned end);
+bool txn_repeats(enum txn_kind kind, unsigned state, unsigned again); /* a retransmission timer of the state */
 void txn_resurrect(struct txn *t);
 void txn_key_rehash(struct txn_key *k, uint8_t method); /* match.c: of a key whose texts were stored */
 
@@ -174,7 +180,7 @@ void txn_timer_end(struct txn *t, enum txn_event ev, uint32_t ms);
 void txn_timer_start(struct txn *t, enum txn_event end, uint32_t end_ms, enum txn_event again,
 		     uint32_t again_ms);
 void txn_timer_again(struct txn *t, uint32_t interval); /* the next retransmission, from inside the last */
-void txn_timer_no_more(struct txn *t); /* no retransmissions from now on: the deadline alone */
+void txn_timer_no_more(struct txn *t);                  /* no retransmissions from now on: the deadline alone */
 void txn_timer_none(struct txn *t);
 void txn_timer_fired(struct timer *tm, msec_t now);
 

@@ -116,7 +116,7 @@ static struct harness *start(const char *conf, const char *listeners, uint64_t m
 	struct harness *h = calloc(1, sizeof(*h));
 	if (!h)
 		fail_msg("no memory");
-	h->sent_tail = &h->sent;
+	h->sent_tail = h->flushed = &h->sent;
 	h->resolves_tail = &h->resolves;
 	h->now = 1000 * WHEEL_TICK_MS;
 	wheel_init(&h->wheel, h->now);
@@ -125,7 +125,7 @@ static struct harness *start(const char *conf, const char *listeners, uint64_t m
 	if (listeners)
 		h_conn_listeners(h->config, listeners);
 	h->shared.states = gateway_states_create(h->config);
-	struct proxy_env env = {
+	h->env = (struct proxy_env){
 		.config = h->config,
 		.secret = SECRET,
 		.shared = &h->shared,
@@ -133,10 +133,10 @@ static struct harness *start(const char *conf, const char *listeners, uint64_t m
 		.wheel = &h->wheel,
 		.now = &h->now,
 	};
-	h_conn_lower(&env.lower);
+	h_conn_lower(&h->env.lower);
 	if (map)
-		h_store_open(h, map, &env);
-	if (proxy_create(&env, &h->proxy))
+		h_store_open(h, map, &h->env);
+	if (proxy_create(&h->env, &h->proxy))
 		fail_msg("proxy_create failed");
 	return h;
 }
@@ -233,8 +233,12 @@ void h_batch_begin(struct harness *h)
 
 void h_batch_end(struct harness *h)
 {
-	if (--h->batch == 0)
-		proxy_commit(h->proxy);
+	if (--h->batch)
+		return;
+	proxy_commit(h->proxy);
+	for (struct h_sent *s = *h->flushed; s && h->flush; s = s->next)
+		h->flush(h, s->msg, h->flush_ctx);
+	h->flushed = h->sent_tail;
 }
 
 /* --- in --- */
@@ -346,7 +350,9 @@ void h_run(struct harness *h, msec_t ms)
 	msec_t end = h->now + ms;
 	h->running = true;
 	while (h->now < end) {
-		h->now += end - h->now < WHEEL_TICK_MS ? end - h->now : WHEEL_TICK_MS;
+		msec_t step = end - h->now < WHEEL_TICK_MS ? end - h->now : WHEEL_TICK_MS;
+		h->now += step;
+		h->wall += step;
 		h_batch_begin(h);
 		wheel_run(&h->wheel, h->now);
 		h_batch_end(h);

@@ -14,6 +14,7 @@
 
 #include "proxy/proxy.h"
 #include "sip/message.h"
+#include "store/db.h"
 
 #define H_PROXY  "192.0.2.1:5060"
 #define H_CALLER "192.0.2.10:5060"
@@ -44,6 +45,30 @@ struct harness *h_start_on(const char *conf, const char *listeners);
 /* The same with users and registrations, in a store of its own; listeners may be NULL, map 0 (bytes). */
 struct harness *h_start_store(const char *conf, const char *listeners, uint64_t map);
 void h_stop(struct harness *h);
+
+/* --- restarts --- */
+
+/* With a store of its own that keeps calls, and a wall clock that goes with the fake one; listeners may be NULL, map 0 (bytes). */
+struct harness *h_start_calls(const char *conf, const char *listeners, uint64_t map);
+/* The proxy is gone, its connections with it, and what the open batch has decided; committed, but not sent. Until h_up
+ * nothing may be fed in. */
+void h_crash(struct harness *h);
+void h_crash_unsent(struct harness *h);
+void h_down(struct harness *h, msec_t ms); /* so long nobody is there */
+/* Another begins on the same store. Its first batch is the next one, or the next h_run. How many calls it has read. */
+unsigned h_up(struct harness *h);
+/* The same where some records are to be left out. How many were not. */
+unsigned h_up_some(struct harness *h);
+/* Between h_crash and h_up: it begins with the other's configuration. */
+void h_take_config(struct harness *h, struct harness *other);
+unsigned h_restart(struct harness *h); /* all of it, and the first batch */
+int h_restore(struct harness *h, uint64_t record, struct slice bytes, bool moved);
+unsigned h_records(struct harness *h, enum store_table table);
+struct slice h_record(struct harness *h, unsigned n); /* the n-th of the calls */
+struct store_env *h_calls(struct harness *h);
+/* Called for each message at the moment when it leaves: after its batch's commit. */
+void h_on_flush(struct harness *h, void (*see)(struct harness *h, const struct sip_msg *m, void *ctx), void *ctx);
+
 /* What comes between these is one batch of the worker; anything outside is a batch of its own. */
 void h_batch_begin(struct harness *h);
 void h_batch_end(struct harness *h);

@@ -47,12 +47,15 @@ struct h_text { /* strings given out, freed by h_stop */
 
 struct harness {
 	struct config *config;
+	struct proxy_env env;
 	struct proxy *proxy;
 	struct proxy_shared shared;
 	struct wheel wheel;
 	msec_t now;
+	uint64_t wall;  /* ms: goes with `now` */
 	bool running; /* inside wheel_run: what is sent comes from timers */
 	struct h_sent *sent, **sent_tail;
+	struct h_sent **flushed; /* what is sent from here on waits for its batch's commit */
 	struct h_resolve *resolves, **resolves_tail;
 	struct h_text *texts;
 	struct h_conn *conns;
@@ -65,6 +68,9 @@ struct harness {
 	unsigned slots;
 	unsigned batch;      /* not to be committed yet */
 	struct store *store; /* NULL: none */
+	struct store_env *calls; /* what a restart finds; NULL: nothing is kept */
+	void (*flush)(struct harness *h, const struct sip_msg *m, void *ctx); /* sees what leaves */
+	void *flush_ctx;
 	struct digest *digest;
 	char store_root[64];
 	struct sip_msg_room room;

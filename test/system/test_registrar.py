@@ -171,7 +171,7 @@ def test_full_store():
 # --- real user agents --------------------------------------------------------------------------------------------
 
 class Baresip:
-    """Without sound card: tones in, nothing out."""
+    """Without sound card: hears what it says."""
 
     def __init__(self, proxy, name, transport, port, answer="manual"):
         from system import running
@@ -183,8 +183,8 @@ class Baresip:
         self.ctl = free_port()
         with open(os.path.join(self.dir, "config"), "w") as f:
             f.write(f"module_path {modules}\nsip_listen 127.0.0.1:{free_port()}\naudio_player aubridge,x\n"
-                    "audio_source ausine,440\naudio_alert aubridge,y\n"
-                    "module g711.so\nmodule ausine.so\nmodule aubridge.so\nmodule uuid.so\n"
+                    "audio_source aubridge,x\naudio_alert aubridge,y\n"
+                    "module g711.so\nmodule aubridge.so\nmodule uuid.so\n"
                     "module_tmp account.so\nmodule_app menu.so\nmodule ctrl_tcp.so\n"
                     f"ctrl_tcp_listen 127.0.0.1:{self.ctl}\n")
         extra = ";transport=" + transport if transport != "udp" else ""
@@ -242,13 +242,17 @@ class Linphone:
                                         env=dict(os.environ, HOME=self.dir))
         running.append(self)
 
+    def said(self):
+        with open(os.path.join(self.dir, "log"), errors="replace") as f:
+            return f.read()
+
     def command(self, text):
         self.process.stdin.write(text.encode() + b"\n")
         self.process.stdin.flush()
 
     def describe(self):
         with open(os.path.join(self.dir, "log"), errors="replace") as f:
-            return "\n--- linphonec:\n" + f.read()[-6000:]
+            return "\n--- linphonec:\n" + f.read()[-60000:]
 
     def stop(self):
         try:
@@ -278,24 +282,23 @@ def phones(proxy, transport):
 
 
 def real_phones(transport):
-    proxy = Registrar()
+    # the libre of baresip 1.0 gives up when it is offered SHA-256, wherever it stands
+    proxy = Registrar(f'domain "{DOMAIN}" {{ algorithm = md5 }}\n')
     baresip, linphone = phones(proxy, transport)
     # linphone calls, baresip answers, linphone hangs up
     linphone.command(f"call sip:bob@{DOMAIN}")
     wait_until("the call to baresip", lambda: dialogs(proxy) == 1, 15)
+    wait_until("linphone's word on it", lambda: "Call 1 with" in linphone.said() and "connected" in linphone.said(), 15)
     linphone.command("terminate")
     wait_until("its end", lambda: dialogs(proxy) == 0, 15)
     # baresip calls, and gives up before linphone answers
-    requests = proxy.metric("requests_total", method="CANCEL")
+    before = len(linphone.said())
     baresip.command("dial", f"sip:alice@{DOMAIN}")
-    wait_until("the call to linphone", lambda: b"180" in open(os.path.join(baresip.dir, "log"), "rb").read() or
-               json.loads(ctl(proxy, "-j", "status")[1])["calls"]["setting_up"] == 1, 15)
-    linphone_rings = os.path.join(linphone.dir, "log")
-    wait_until("linphone's ringing", lambda: b"180 Ringing" in open(linphone_rings, "rb").read(), 15)
+    wait_until("linphone's ringing", lambda: "180 Ringing" in linphone.said()[before:], 15)
     baresip.command("hangup")
     wait_until("the end of what was set up",
                lambda: json.loads(ctl(proxy, "-j", "status")[1])["calls"]["setting_up"] == 0, 15)
-    check(proxy.metric("requests_total", method="CANCEL") > requests, "no CANCEL came")
+    wait_until("the CANCEL", lambda: "CANCEL sip:alice@" in linphone.said()[before:], 15)
     equal(dialogs(proxy), 0, "calls")
 
 

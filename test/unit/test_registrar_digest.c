@@ -12,6 +12,8 @@
 #define REALM "local.test"
 
 static const unsigned char SECRET[STORE_SECRET_LEN] = "a secret of thirty-two bytes...";
+static const struct digest_realm www = {.name = {REALM, sizeof(REALM) - 1}};
+static const struct digest_realm proxy = {.name = {REALM, sizeof(REALM) - 1}, .proxy = true};
 static struct digest *d;
 static struct sip_msg_room room;
 static struct addr source;
@@ -55,7 +57,7 @@ static const char *nonce_at(uint64_t when, char out[static 128])
 	char text[1024];
 	struct buf b;
 	buf_init(&b, text, sizeof(text) - 1);
-	digest_challenge(d, SLICE_LIT(REALM), false, false, when, &b);
+	digest_challenge(d, &www, false, when, &b);
 	text[b.len] = 0;
 	const char *p = strstr(text, "nonce=\"");
 	assert_non_null(p);
@@ -81,8 +83,8 @@ static struct digest_user user;
 
 static enum digest_result check_value(const char *value, const char *body)
 {
-	enum digest_result r = digest_check(d, reader, request("Authorization", value, body), &source,
-					    SLICE_LIT(REALM), false, now, &user);
+	enum digest_result r =
+		digest_check(d, reader, request("Authorization", value, body), &source, &www, now, &user);
 	store_read_end(reader);
 	return r;
 }
@@ -112,7 +114,8 @@ static void test_challenge(void **state)
 	char text[1024];
 	struct buf b;
 	buf_init(&b, text, sizeof(text) - 1);
-	digest_challenge(d, SLICE_LIT("Local.TEST"), true, true, now, &b);
+	digest_challenge(d, &(struct digest_realm){.name = SLICE_LIT("Local.TEST"), .proxy = true}, true, now,
+			 &b);
 	text[b.len] = 0;
 	const char *sha = strstr(text, "Proxy-Authenticate: Digest realm=\"local.test\", nonce=\"");
 	assert_ptr_equal(sha, text);
@@ -123,7 +126,7 @@ static void test_challenge(void **state)
 	assert_non_null(strstr(second, "qop=\"auth,auth-int\""));
 	assert_non_null(strstr(second, "stale=true\r\n"));
 	buf_init(&b, text, sizeof(text) - 1);
-	digest_challenge(d, SLICE_LIT("local.test"), false, false, now, &b);
+	digest_challenge(d, &www, false, now, &b);
 	text[b.len] = 0;
 	assert_ptr_equal(strstr(text, "WWW-Authenticate: Digest "), text);
 	assert_null(strstr(text, "stale"));
@@ -131,7 +134,8 @@ static void test_challenge(void **state)
 	char realm[253];
 	memset(realm, 'a', sizeof(realm));
 	buf_init(&b, text, sizeof(text));
-	digest_challenge(d, slice_make(realm, sizeof(realm)), true, true, now, &b);
+	digest_challenge(d, &(struct digest_realm){.name = {realm, sizeof(realm)}, .proxy = true}, true, now,
+			 &b);
 	assert_false(b.full);
 	assert_true(b.len > 0);
 }
@@ -157,6 +161,32 @@ static void test_right(void **state)
 	assert_int_equal(counters_sum(CNT_AUTH_OK), 8);
 }
 
+/* What is not offered is not taken. */
+static void test_algorithm(void **state)
+{
+	(void)state;
+	for (unsigned md5 = 0; md5 < 2; md5++) {
+		struct digest_realm realm = {.name = SLICE_LIT(REALM),
+					     .algorithm = md5 ? ALGORITHM_MD5 : ALGORITHM_SHA256};
+		char text[1024], nonce[128], value[1024];
+		struct buf b;
+		buf_init(&b, text, sizeof(text) - 1);
+		digest_challenge(d, &realm, false, now, &b);
+		text[b.len] = 0;
+		assert_true((strstr(text, "algorithm=MD5") != NULL) == md5);
+		assert_true((strstr(text, "algorithm=SHA-256") != NULL) == !md5);
+		for (unsigned sha = 0; sha < 2; sha++) {
+			struct digest_client c = client(nonce_at(now, nonce));
+			c.sha256 = sha;
+			digest_answer(&c, value);
+			assert_int_equal(digest_check(d, reader, request("Authorization", value, ""), &source,
+						      &realm, now, &user),
+					 sha == md5 ? DIGEST_NONE : DIGEST_OK);
+			store_read_end(reader);
+		}
+	}
+}
+
 /* auth-int covers the body. */
 static void test_integrity(void **state)
 {
@@ -176,9 +206,9 @@ static void test_none(void **state)
 	struct digest_client c = client(nonce_at(now, nonce));
 	digest_answer(&c, value);
 	/* in the other header, of another scheme, another realm, another algorithm */
-	assert_int_equal(digest_check(d, reader, request("Proxy-Authorization", value, ""), &source,
-				      SLICE_LIT(REALM), false, now, &user),
-			 DIGEST_NONE);
+	assert_int_equal(
+		digest_check(d, reader, request("Proxy-Authorization", value, ""), &source, &www, now, &user),
+		DIGEST_NONE);
 	assert_int_equal(check_value("Basic QWxhZGRpbg==", ""), DIGEST_NONE);
 	c.realm = "other.test";
 	assert_int_equal(check(&c), DIGEST_NONE);
@@ -199,9 +229,9 @@ static void test_none(void **state)
 	assert_int_equal(check_value(two, ""), DIGEST_OK);
 	c.nc = 2;
 	digest_answer(&c, mine);
-	assert_int_equal(digest_check(d, reader, request("Proxy-Authorization", mine, ""), &source,
-				      SLICE_LIT(REALM), true, now, &user),
-			 DIGEST_OK);
+	assert_int_equal(
+		digest_check(d, reader, request("Proxy-Authorization", mine, ""), &source, &proxy, now, &user),
+		DIGEST_OK);
 	assert_int_equal(counters_sum(CNT_AUTH_WRONG), 0);
 }
 
@@ -285,7 +315,7 @@ static void test_forged(void **state)
 	}
 	struct buf b;
 	buf_init(&b, text, sizeof(text) - 1);
-	digest_challenge(d, SLICE_LIT("other.test"), false, false, now, &b);
+	digest_challenge(d, &(struct digest_realm){.name = SLICE_LIT("other.test")}, false, now, &b);
 	text[b.len] = 0;
 	assert_int_equal(sscanf(strstr(text, "nonce=\""), "nonce=\"%100[^\"]", nonce), 1);
 	c.nonce = nonce;
@@ -661,6 +691,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_challenge),
 		T(test_right),
+		T(test_algorithm),
 		T(test_integrity),
 		T(test_none),
 		T(test_malformed),

@@ -569,6 +569,10 @@ static void test_finish(void **state)
 	conn_finish(c);
 	conn_finish(c);
 	say(c, "never");
+	struct conn *fresh = connect_to(&x, &x.peer); /* for what comes now */
+	assert_ptr_not_equal(fresh, c);
+	conn_close(fresh, CONN_ADMIN);
+	conn_put(fresh);
 	for (; n; n -= sizeof(block))
 		peer_read(peer, sink, sizeof(sink));
 	peer_expect(peer, "last");
@@ -758,6 +762,44 @@ static void test_inherited_acked(void **state)
 	conn_put(c);
 	close(peer);
 	fixture_close(&x);
+}
+
+static void export_one(void *ctx, const struct inherited_conn *c)
+{
+	struct inherited_conn *e = ctx;
+	assert_int_equal(e->fd, -1); /* there is one */
+	*e = *c;
+	e->fd = dup(c->fd);
+	assert_null(e->in);
+	assert_null(e->queue);
+}
+
+/* Half a ping came before, the rest after. */
+static void test_inherited_half_ping(void **state)
+{
+	static const char *const half[] = {"\r", "\r\n", "\r\n\r"}, *const rest[] = {"\n\r\n", "\r\n", "\n"};
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		struct fixture x, y;
+		struct inherited_conn e = {.fd = -1};
+		fixture_open(&x, NULL);
+		fixture_open(&y, NULL);
+		uint64_t calls = counters_sum(CNT_CONN_READ_CALLS);
+		int fd = peer_connect(&x.f.at);
+		peer_say(fd, half[i]);
+		await_count(CNT_CONN_READ_CALLS, calls + 1);
+		acceptor_stop(x.f.a[0]);
+		streams_export(x.f.s, 100, export_one, &e);
+		e.bound = y.f.at;
+		struct inheritance in = {.conn = &e, .conns = 1};
+		assert_int_equal(streams_import(y.f.s, &in), 1);
+		peer_say(fd, rest[i]);
+		peer_expect(fd, "\r\n");
+		close(fd);
+		await_gauge(CNT_CONN_TCP_IN_OPEN, 1); /* what the first still counts */
+		fixture_close(&x);
+		fixture_close(&y);
+	}
 }
 
 static void set_small(struct config_stream *o)
@@ -1079,18 +1121,31 @@ static void test_oom(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_connect),         cmocka_unit_test(test_reuse),
-		cmocka_unit_test(test_connect_errors),  cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_connect_timeout), cmocka_unit_test(test_max_connections),
-		cmocka_unit_test(test_max_writers),     cmocka_unit_test(test_order),
-		cmocka_unit_test(test_backlog),         cmocka_unit_test(test_queue_limit),
-		cmocka_unit_test(test_write_timeout),   cmocka_unit_test(test_never_blocks),
-		cmocka_unit_test(test_finish),          cmocka_unit_test(test_marks),
-		cmocka_unit_test(test_acked),           cmocka_unit_test(test_acked_while_writing),
-		cmocka_unit_test(test_inherited_acked), cmocka_unit_test(test_inherited_too_large),
-		cmocka_unit_test(test_alias),           cmocka_unit_test(test_each),
-		cmocka_unit_test(test_watchers),        cmocka_unit_test(test_stop),
-		cmocka_unit_test(test_storm),           cmocka_unit_test(test_oom),
+		cmocka_unit_test(test_connect),
+		cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_connect_errors),
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_connect_timeout),
+		cmocka_unit_test(test_max_connections),
+		cmocka_unit_test(test_max_writers),
+		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_backlog),
+		cmocka_unit_test(test_queue_limit),
+		cmocka_unit_test(test_write_timeout),
+		cmocka_unit_test(test_never_blocks),
+		cmocka_unit_test(test_finish),
+		cmocka_unit_test(test_marks),
+		cmocka_unit_test(test_acked),
+		cmocka_unit_test(test_acked_while_writing),
+		cmocka_unit_test(test_inherited_acked),
+		cmocka_unit_test(test_inherited_half_ping),
+		cmocka_unit_test(test_inherited_too_large),
+		cmocka_unit_test(test_alias),
+		cmocka_unit_test(test_each),
+		cmocka_unit_test(test_watchers),
+		cmocka_unit_test(test_stop),
+		cmocka_unit_test(test_storm),
+		cmocka_unit_test(test_oom),
 	};
 	return cmocka_run_group_tests(tests, test_setup, test_teardown);
 }

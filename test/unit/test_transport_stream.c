@@ -519,6 +519,7 @@ static void test_crlf_interval(void **state)
 {
 	struct stream_fixture f;
 	uint64_t out = counters_sum(CNT_PING_OUT), in = counters_sum(CNT_PONG_IN);
+	uint64_t pinged = counters_sum(CNT_PING_IN);
 	(void)state;
 	stream_open(&f, set_crlf);
 	msec_t start = clock_mono_ms();
@@ -539,6 +540,7 @@ static void test_crlf_interval(void **state)
 	say_options(fd, "alive");
 	upper_assert_call_id(take(&f, 0), "alive");
 	await_count(CNT_PONG_IN, in + 3);
+	assert_int_equal(counters_sum(CNT_PING_IN), pinged); /* two pongs are no ping */
 	assert_true(counters_sum(CNT_PING_OUT) - out >= 5);
 	assert_int_equal(counters_sum(CNT_CONN_TCP_IN_OPEN), 1);
 	close(fd);
@@ -849,6 +851,53 @@ static void test_beside_udp(void **state)
 	stream_stop(&f);
 }
 
+struct flood {
+	pthread_t id;
+	int fd;
+	struct addr to;
+	_Atomic bool end;
+};
+
+static void *flood(void *arg)
+{
+	struct flood *fl = arg;
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(&fl->to, &ss);
+	while (!atomic_load(&fl->end))
+		sendto(fl->fd, "\r\n", 2, 0, (struct sockaddr *)&ss, len);
+	return NULL;
+}
+
+/* Datagrams without an end, and nobody connected yet: who comes is accepted all the same. */
+static void test_accept_beside_flood(void **state)
+{
+	struct stream_fixture f;
+	struct flood fl = {0};
+	struct addr self;
+	uint64_t seen = counters_sum(CNT_DROP_KEEPALIVE);
+	(void)state;
+	stream_prepare(&f, 1);
+	stream_listener(&f, FLOW_TCP, "127.0.0.1");
+	stream_listener(&f, FLOW_UDP, "127.0.0.1");
+	stream_start(&f);
+	acceptor_reconfigure(f.a[0], 200, 7);
+	fl.fd = peer_open("127.0.0.1", &self);
+	fl.to = f.u->bound[1];
+	pthread_create(&fl.id, NULL, flood, &fl);
+	await_count(CNT_DROP_KEEPALIVE, seen + 10000);
+	for (unsigned i = 0; i < 5; i++) {
+		int fd = peer_connect(&f.at);
+		say_options(fd, "stream");
+		take(&f, i);
+		close(fd);
+		await_gauge(CNT_CONN_TCP_IN_OPEN, 0);
+	}
+	atomic_store(&fl.end, true);
+	pthread_join(fl.id, NULL);
+	close(fl.fd);
+	stream_stop(&f);
+}
+
 /* Each allocation of the acceptor's side fails once: the connection ends, nothing else. */
 static struct stream_fixture *oom_fixture;
 
@@ -926,6 +975,7 @@ int main(void)
 		cmocka_unit_test(test_shutdown),
 		cmocka_unit_test(test_acceptors),
 		cmocka_unit_test(test_beside_udp),
+		cmocka_unit_test(test_accept_beside_flood),
 		cmocka_unit_test(test_oom),
 	};
 	return cmocka_run_group_tests(tests, test_setup, test_teardown);

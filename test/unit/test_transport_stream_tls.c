@@ -4,6 +4,8 @@
 
 #include "test_stream.h"
 
+#define STREAM_READ_BYTES 65536 /* STREAM_READ of src/transport/stream_p.h */
+
 static char cert_file[64], key_file[64];
 
 static void write_file(const char *path, const gnutls_datum_t *d)
@@ -258,6 +260,47 @@ static void test_messages(void **state)
 	stream_stop(&f);
 }
 
+/* A message of exactly `len` bytes. */
+static void exact(char *p, size_t len, const char *call_id)
+{
+	size_t body = 0;
+	for (unsigned i = 0; i < 2; i++) { /* first to see how long the header is */
+		int n = snprintf(
+			p, len,
+			"MESSAGE sip:b@example.com SIP/2.0\r\nVia: SIP/2.0/TLS 127.0.0.1:9;branch=z9hG4bKx\r\n"
+			"From: <sip:a@example.com>;tag=1\r\nTo: <sip:b@example.com>\r\nCall-ID: %s\r\n"
+			"CSeq: 1 MESSAGE\r\nMax-Forwards: 70\r\nContent-Length: %04zu\r\n\r\n",
+			call_id, body);
+		body = len - (size_t)n;
+	}
+	memset(p + len - body, 'x', body);
+}
+
+/* What is read at once ends inside of a record: its rest is in the session, where epoll does not see it, and nothing follows. */
+static void test_rest_of_a_record(void **state)
+{
+	enum { SIZE = 9000, MANY = STREAM_READ_BYTES / SIZE + 1 };
+	struct stream_fixture f;
+	struct client c;
+	char text[1000], *message = malloc(SIZE + 1);
+	(void)state;
+	tls_open(&f, 0);
+	client_open(&c, &f.at);
+	client_write(&c, options(text, "first"), strlen(options(text, "first")));
+	take(&f, 0);
+	pthread_mutex_lock(&f.up.lock); /* the acceptor waits with the next one until all are there */
+	client_write(&c, options(text, "next"), strlen(options(text, "next")));
+	exact(message, SIZE, "exact");
+	for (unsigned i = 0; i < MANY; i++)
+		client_write(&c, message, SIZE);
+	pthread_mutex_unlock(&f.up.lock);
+	for (unsigned i = 0; i < MANY; i++)
+		assert_int_equal(take(&f, i + 2)->msg->len, SIZE);
+	free(message);
+	client_close(&c);
+	stream_stop(&f);
+}
+
 /* A backlog, from several threads' point of view one writer's; all of it arrives. */
 static void test_backlog(void **state)
 {
@@ -406,11 +449,11 @@ static void test_shutdown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_not_tls),        cmocka_unit_test(test_silent),
-		cmocka_unit_test(test_half_handshake), cmocka_unit_test(test_messages),
-		cmocka_unit_test(test_backlog),        cmocka_unit_test(test_bad_length),
-		cmocka_unit_test(test_broken),         cmocka_unit_test(test_outbound),
-		cmocka_unit_test(test_shutdown),
+		cmocka_unit_test(test_not_tls),          cmocka_unit_test(test_silent),
+		cmocka_unit_test(test_half_handshake),   cmocka_unit_test(test_messages),
+		cmocka_unit_test(test_rest_of_a_record), cmocka_unit_test(test_backlog),
+		cmocka_unit_test(test_bad_length),       cmocka_unit_test(test_broken),
+		cmocka_unit_test(test_outbound),         cmocka_unit_test(test_shutdown),
 	};
 	return cmocka_run_group_tests(tests, make_certificate, remove_certificate);
 }
