@@ -11,6 +11,7 @@
 
 struct registration {
 	struct registration *next;
+	struct txn *t; /* without an answer it stays, and it gets one with this batch */
 	struct packet *pk;
 	unsigned domain;
 	unsigned status;
@@ -40,14 +41,14 @@ void register_destroy_all(struct proxy *p)
 }
 
 /* Through the request's transaction, so that copies get the same answer. Ends the packet. */
-static void respond(struct proxy *p, struct packet *pk, unsigned status, const char *reason, struct slice extra)
+static void respond(struct proxy *p, struct txn *t, struct packet *pk, unsigned status, const char *reason,
+		    struct slice extra)
 {
-	struct txn *t = txn_server_find(p->txns, pk->msg, false);
 	long n = reply_build(p, pk, status, reason, extra);
 
-	if (t && n > 0)
+	if (n > 0)
 		txn_server_respond(t, status, slice_make(p->out, (size_t)n));
-	else if (t)
+	else
 		txn_server_abandon(t); /* too large to be answered */
 	packet_destroy(pk);
 }
@@ -108,6 +109,7 @@ void register_receive(struct proxy *p, struct packet *pk, unsigned domain)
 		return;
 	}
 	r->pk = pk;
+	r->t = t;
 	r->domain = domain;
 	r->aor_len = (unsigned)aor.len;
 	*p->registrations_tail = r;
@@ -221,7 +223,7 @@ static void answer_all(struct proxy *p, int rc)
 			count(CNT_REGISTER_FAILED);
 		else
 			count(r->status == 200 ? CNT_REGISTER_OK : CNT_REGISTER_REFUSED);
-		respond(p, r->pk, failed ? 500 : r->status, failed ? NULL : r->reason,
+		respond(p, r->t, r->pk, failed ? 500 : r->status, failed ? NULL : r->reason,
 			failed ? SLICE_NONE : r->extra);
 		r->pk = NULL;
 		registration_destroy(r);

@@ -216,7 +216,8 @@ static struct conn_peer *peer_look(struct conn_shard *d, uint64_t hash, enum flo
 }
 
 /* Locked. */
-static void peer_list(struct conn_shard *d, struct conn_peer *p, struct conn *c, const struct addr *addr, uint64_t hash)
+static void peer_list(struct conn_shard *d, struct conn_peer *p, struct conn *c, const struct addr *addr,
+		      uint64_t hash)
 {
 	struct conn_peer **b = &d->peer[hash % d->buckets];
 	p->conn = c;
@@ -228,8 +229,8 @@ static void peer_list(struct conn_shard *d, struct conn_peer *p, struct conn *c,
 	d->peers++;
 }
 
-struct conn *conn_table_peer(struct streams *s, enum flow_proto proto, const struct addr *addr, struct slice name,
-			     struct conn *fresh)
+struct conn *conn_table_peer(struct streams *s, enum flow_proto proto, const struct addr *addr,
+			     struct slice name, struct conn *fresh)
 {
 	uint64_t hash = peer_hash(proto, addr, name);
 	struct conn_shard *d = shard_of(s, hash);
@@ -308,8 +309,8 @@ static void source_leave(struct streams *s, const struct addr *addr)
 	free(gone);
 }
 
-bool conn_table_admit(struct streams *s, unsigned listener, const struct config_stream *o, const struct addr *remote,
-		      bool inbound)
+bool conn_table_admit(struct streams *s, unsigned listener, const struct config_stream *o,
+		      const struct addr *remote, bool inbound)
 {
 	static struct log_limiter limiter;
 	struct stream_listener *l = &s->listener[listener];

@@ -12,7 +12,7 @@
 
 /* Bytes that the kernel takes beyond what the peer's window allows to send. More is queued here, where it is bounded and counted, and
  * a peer that reads slowly is seen to make progress; else the kernel says so only when a third of some megabytes is free. */
-#define TCP_UNSENT  65536
+#define TCP_UNSENT 65536
 #define TCP_BACKLOG \
 	4096 /* connections that wait to be accepted, for each acceptor; net.core.somaxconn bounds it */
 
