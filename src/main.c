@@ -15,7 +15,8 @@ enum { EXIT_ENDED = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 static int run(struct config *c, const struct cli *cli, char **argv)
 {
-	struct server_source src = {.file = cli->config, .ov = &cli->ov, .takeover = cli->takeover, .argv = argv};
+	struct server_source src = {
+		.file = cli->config, .ov = &cli->ov, .takeover = cli->takeover, .argv = argv};
 	struct server *s;
 	char err[512];
 

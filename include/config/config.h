@@ -14,7 +14,8 @@
 
 /* What a TCP or TLS listener's connections go by, those that it accepts and those that are opened from its address. */
 struct config_stream {
-	uint32_t keepalive_idle, keepalive_interval; /* ms; whole seconds are used, rounded up; idle 0: no keepalive */
+	uint32_t keepalive_idle,
+		keepalive_interval; /* ms; whole seconds are used, rounded up; idle 0: no keepalive */
 	unsigned keepalive_probes;
 	uint32_t ack_timeout;       /* ms; 0: off */
 	uint32_t user_timeout;      /* ms; 0: the kernel's own (minutes) */
@@ -36,10 +37,10 @@ struct config_listen {
 	char *name; /* "udp:0.0.0.0:5060" as written */
 	enum flow_proto proto;
 	struct addr addr;
-	char *advertise;         /* host[:port] for Via and Record-Route, or "" */
-	char *advertise_host;    /* its host part, or NULL */
-	uint16_t advertise_port; /* 0: the listener's own */
-	uint32_t receive_buffer; /* bytes asked for with SO_RCVBUF(FORCE); UDP */
+	char *advertise;             /* host[:port] for Via and Record-Route, or "" */
+	char *advertise_host;        /* its host part, or NULL */
+	uint16_t advertise_port;     /* 0: the listener's own */
+	uint32_t receive_buffer;     /* bytes asked for with SO_RCVBUF(FORCE); UDP */
 	struct config_stream stream; /* TCP, TLS */
 	/* TLS */
 	char **certificate; /* PEM files, the first is the default; the others are chosen by SNI */
@@ -54,7 +55,7 @@ enum config_algorithm { ALGORITHM_ALL, ALGORITHM_SHA256, ALGORITHM_MD5 };
 
 struct config_domain {
 	char *name;
-	bool authenticate;        /* REGISTER, and requests from the domain's users */
+	bool authenticate; /* REGISTER, and requests from the domain's users */
 	enum config_algorithm algorithm;
 	uint32_t default_expires; /* ms, as the next two */
 	uint32_t min_expires;

@@ -11,8 +11,8 @@ struct server;
 struct server_source {
 	const char *file;                  /* or NULL: there is nothing to reload */
 	const struct config_overrides *ov; /* outlives the server */
-	bool takeover; /* take over from the process behind the control socket */
-	char **argv;   /* outlives the server: how to start another one of us */
+	bool takeover;                     /* take over from the process behind the control socket */
+	char **argv;                       /* outlives the server: how to start another one of us */
 };
 
 /* Blocks the signals that server_run waits for; before any thread is started. */

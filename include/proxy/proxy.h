@@ -53,16 +53,16 @@ struct proxy_env {
 	struct proxy_shared *shared;
 	struct proxy_lower lower;
 	struct wheel *wheel;
-	const msec_t *now; /* ms: the worker's batch time */
+	const msec_t *now;    /* ms: the worker's batch time */
 	const uint64_t *wall; /* ms: the wall clock, for tests; NULL: the system's */
 	const struct addr
 		*self; /* IP and port of every socket, wildcards resolved to interface addresses; NULL:
 	                          * the listeners' own. Outlives the proxy */
 	unsigned self_count;
-	unsigned worker; /* index */
-	struct store_env *store;  /* users and registrations; NULL: no registrar */
-	struct store_env *calls;  /* of this worker: what a restart must know; NULL: nothing is kept */
-	struct digest *digest;    /* with `store` */
+	unsigned worker;         /* index */
+	struct store_env *store; /* users and registrations; NULL: no registrar */
+	struct store_env *calls; /* of this worker: what a restart must know; NULL: nothing is kept */
+	struct digest *digest;   /* with `store` */
 };
 
 int proxy_create(const struct proxy_env *env, struct proxy **out); /* 0, -ENOMEM */

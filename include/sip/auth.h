@@ -26,12 +26,13 @@ struct slice sip_auth_algorithm_name(enum sip_auth_algorithm a);
 size_t sip_auth_hash_len(enum sip_auth_algorithm a); /* bytes */
 
 /* H(A1): of name ":" realm ":" password. `out` has room for SIP_AUTH_HASH_MAX bytes; sip_auth_hash_len of them are written. 0 or -EIO. */
-int sip_auth_ha1(enum sip_auth_algorithm a, struct slice name, struct slice realm, struct slice password, unsigned char *out);
+int sip_auth_ha1(enum sip_auth_algorithm a, struct slice name, struct slice realm, struct slice password,
+		 unsigned char *out);
 
 /* True if c->response is what a user with `ha1` gives for the method, c->uri, nonce, nc, cnonce and qop (auth or auth-int, then over
  * `body`). Takes the same time wherever they differ. */
-bool sip_auth_verify(enum sip_auth_algorithm a, const unsigned char *ha1, const struct sip_auth *c, struct slice method,
-		     struct slice body);
+bool sip_auth_verify(enum sip_auth_algorithm a, const unsigned char *ha1, const struct sip_auth *c,
+		     struct slice method, struct slice body);
 
 /* The hexadecimal digits of n bytes, lower case; 2 * n characters. */
 void sip_hex(const unsigned char *p, size_t n, char *out);

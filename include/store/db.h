@@ -39,7 +39,8 @@ void store_env_size(const struct store_env *e, uint64_t *used, uint64_t *max);
 
 /* --- a write transaction: one at a time in an environment; the thread that began it ends it --- */
 struct store_txn;
-int store_begin(struct store_env *e, struct store_txn **out); /* waits for another writer of the same environment; 0 or -errno */
+int store_begin(struct store_env *e,
+		struct store_txn **out); /* waits for another writer of the same environment; 0 or -errno */
 int store_commit(struct store_txn *t); /* 0, -ENOSPC (map_size or disk), -EIO …: then nothing of it is there */
 void store_abort(struct store_txn *t); /* NULL does nothing */
 
@@ -52,7 +53,7 @@ int store_get(struct store_txn *t, enum store_table table, struct slice key, str
 /* --- a reader: what it reads is as of its begin, without a lock and without a copy. One thread at a time, not always the same --- */
 struct store_reader;
 int store_reader_create(struct store_env *e, struct store_reader **out); /* 0, -ENOMEM, -EBUSY (too many) */
-void store_reader_destroy(struct store_reader *r); /* NULL does nothing */
+void store_reader_destroy(struct store_reader *r);                       /* NULL does nothing */
 int store_read_begin(struct store_reader *r); /* does nothing if it has begun; cheap */
 void store_read_end(struct store_reader *r);  /* soon: an open reader keeps old pages from being used again */
 /* What it gives is valid until store_read_end. As store_get. */
@@ -66,7 +67,7 @@ int store_walk_txn(struct store_txn *t, enum store_table table, struct store_cur
  * its key, and the walk goes on. */
 int store_seek(struct store_cursor *c, struct slice from, struct slice *key, struct slice *value);
 int store_next(struct store_cursor *c, struct slice *key, struct slice *value);
-int store_walk_del(struct store_cursor *c); /* by transaction: deletes the record that the cursor is at */
+int store_walk_del(struct store_cursor *c);  /* by transaction: deletes the record that the cursor is at */
 void store_walk_end(struct store_cursor *c); /* before the reader or transaction ends */
 
 /* Any thread: number of records. */

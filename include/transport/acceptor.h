@@ -27,9 +27,9 @@ struct acceptor_config {
 	unsigned index;
 	const struct udp *udp;   /* outlives the acceptor */
 	struct streams *streams; /* likewise; NULL: UDP only */
-	uint32_t gather;       /* µs; 0: never pause */
-	uint32_t retry_after;  /* s, in a 503 when the worker's mailbox is full */
-	uint32_t max_datagram; /* bytes; what is longer is dropped; 0: SIP_MESSAGE_MAX */
+	uint32_t gather;         /* µs; 0: never pause */
+	uint32_t retry_after;    /* s, in a 503 when the worker's mailbox is full */
+	uint32_t max_datagram;   /* bytes; what is longer is dropped; 0: SIP_MESSAGE_MAX */
 	struct acceptor_upper upper;
 };
 

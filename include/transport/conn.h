@@ -36,11 +36,11 @@ enum conn_cause {
 	CONN_QUEUE_LIMIT,
 	CONN_MESSAGE_TIMEOUT,
 	CONN_IDLE,
-	CONN_PROTOCOL,    /* what came was not SIP, or a message that cannot be framed */
-	CONN_LIMIT,       /* no memory, no descriptor, no writer thread */
+	CONN_PROTOCOL,     /* what came was not SIP, or a message that cannot be framed */
+	CONN_LIMIT,        /* no memory, no descriptor, no writer thread */
 	CONN_UNRESPONSIVE, /* a keepalive of ours (OPTIONS, CRLF) was not answered */
-	CONN_ADMIN,       /* holdfastctl close */
-	CONN_RELOAD,      /* its listener is no more */
+	CONN_ADMIN,        /* holdfastctl close */
+	CONN_RELOAD,       /* its listener is no more */
 	CONN_SHUTDOWN,
 	CONN_CAUSES
 };
@@ -77,7 +77,8 @@ struct conn_hop {
 	enum flow_proto proto; /* FLOW_TCP or FLOW_TLS */
 	uint16_t listener;     /* of that kind: its address is bound to, its options and certificate are used */
 	struct addr remote;
-	struct slice name; /* TLS: what the peer's certificate must be good for (RFC 5922); a host name or IP address, at most 255
+	struct slice
+		name; /* TLS: what the peer's certificate must be good for (RFC 5922); a host name or IP address, at most 255
 	                    * bytes; copied. Ignored for TCP */
 };
 
@@ -127,7 +128,8 @@ struct conn_info {
 	msec_t opened;   /* clock_mono_ms */
 	msec_t received; /* likewise: when bytes came last; 0: never */
 };
-void streams_each(struct streams *s, void (*fn)(void *ctx, struct conn *c, const struct conn_info *i), void *ctx);
+void streams_each(struct streams *s, void (*fn)(void *ctx, struct conn *c, const struct conn_info *i),
+		  void *ctx);
 
 const char *conn_state_name(enum conn_state s); /* "connecting" … */
 const char *conn_cause_name(enum conn_cause c); /* as in the metric's label */

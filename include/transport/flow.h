@@ -13,7 +13,8 @@ struct flow {
 	struct addr remote;
 	struct addr
 		local; /* the address the packet was sent to, so that the answer leaves from there; family 0: the kernel chooses */
-	uint64_t conn; /* connection number (transport/conn.h), 0: none. When that is gone, a new one to `remote` is in order, where
+	uint64_t
+		conn; /* connection number (transport/conn.h), 0: none. When that is gone, a new one to `remote` is in order, where
 	                * the protocol allows it: so for a response `remote` is what RFC 3261 18.2.2 says */
 };
 

@@ -20,7 +20,8 @@ struct outbox_upper {
 struct outbox;
 
 /* Main. `udp` and `streams` (NULL: UDP only) outlive it. 0 or -ENOMEM. */
-int outbox_create(const struct udp *udp, struct streams *streams, const struct outbox_upper *up, struct outbox **out);
+int outbox_create(const struct udp *udp, struct streams *streams, const struct outbox_upper *up,
+		  struct outbox **out);
 void outbox_destroy(struct outbox *o); /* what is queued is dropped; NULL does nothing */
 
 /* Worker. Copies the bytes into the queue. Leaves by the socket of to->listener and to->acceptor, from to->local where

@@ -113,7 +113,8 @@ struct txn_client_args {
 	enum sip_method method; /* INVITE makes an ICT, everything else a NICT; never ACK */
 	struct slice method_name;
 	struct flow flow; /* where to */
-	uint32_t ack_timeout; /* ms; 0: none. Reliable transports: when to look whether the request arrived, unless a response came */
+	uint32_t
+		ack_timeout; /* ms; 0: none. Reliable transports: when to look whether the request arrived, unless a response came */
 	void *owner;
 };
 /* Sends the request and starts the timers. 0, -ENOBUFS, -ENOMEM. */

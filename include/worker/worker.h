@@ -41,13 +41,13 @@ struct worker_core {
 struct worker_pool_config {
 	const struct config *
 		config; /* workers, acceptors, mailbox_limit; outlives the pool or is replaced by reconfigure */
-	const unsigned char *secret;    /* STORE_SECRET_LEN bytes; used during worker_pool_create only */
-	struct proxy_shared *shared;    /* outlives the pool */
-	struct resolver *resolver;      /* outlives the workers' threads; NULL: names cannot be resolved */
-	const struct udp *udp;          /* outlives the pool */
-	struct streams *streams;        /* outlives the pool; NULL: UDP only */
-	struct store *store;            /* outlives the pool; NULL: no registrar, and nothing is kept of calls */
-	struct digest *digest;          /* with `store`; outlives the pool */
+	const unsigned char *secret; /* STORE_SECRET_LEN bytes; used during worker_pool_create only */
+	struct proxy_shared *shared; /* outlives the pool */
+	struct resolver *resolver;   /* outlives the workers' threads; NULL: names cannot be resolved */
+	const struct udp *udp;       /* outlives the pool */
+	struct streams *streams;     /* outlives the pool; NULL: UDP only */
+	struct store *store;         /* outlives the pool; NULL: no registrar, and nothing is kept of calls */
+	struct digest *digest;       /* with `store`; outlives the pool */
 	const struct worker_core *core; /* outlives the pool */
 };
 

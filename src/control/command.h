@@ -10,9 +10,10 @@ enum command_kind { COMMAND_DRAIN, COMMAND_UNDRAIN, COMMAND_RELOAD, COMMAND_TAKE
 
 struct command {
 	enum command_kind kind;
-	int rc;         /* main: 0 or -errno */
-	char text[512]; /* main: one line about it. COMMAND_TAKEOVER, before: where the new process listens; empty: none runs yet */
-	bool done;      /* under commands.lock */
+	int rc; /* main: 0 or -errno */
+	char text
+		[512]; /* main: one line about it. COMMAND_TAKEOVER, before: where the new process listens; empty: none runs yet */
+	bool done; /* under commands.lock */
 };
 
 struct commands {

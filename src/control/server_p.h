@@ -2,8 +2,8 @@
 #define CONTROL_SERVER_P_H
 
 #include "base/log.h"
-#include "control/http.h"
 #include "command.h"
+#include "control/http.h"
 #include "control/server.h"
 #include "transport/inherit.h"
 #include "worker/worker.h"
@@ -25,7 +25,7 @@ struct server {
 	struct control *control;
 	struct commands commands;
 	struct inheritance inherited; /* main, at start */
-	double started; /* s since 1970 */
+	double started;               /* s since 1970 */
 	struct resolver *resolver;
 	struct worker_pool *workers;
 	struct acceptor **acceptor;
@@ -37,7 +37,7 @@ struct server {
 
 /* reload.c. What came of it, in `text`. 0, or -EINVAL: nothing has changed. */
 int server_reload(struct server *s, char *text, size_t len);
-void server_close_store(struct server *s); /* main, when nobody uses it any more */
+void server_close_store(struct server *s);       /* main, when nobody uses it any more */
 uint64_t server_dialogs(const struct server *s); /* confirmed calls */
 double server_started(const struct server *s);
 /* What the last OPTIONS to a binding measured: µs. False: nothing. */

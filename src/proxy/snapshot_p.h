@@ -5,8 +5,9 @@
 #include "proxy_p.h"
 #include "txn/snapshot.h"
 
-#define SNAPSHOT_FORMAT  1
-#define SNAPSHOT_KEY_LEN 8 /* bytes: the record's number, the highest first, so that new ones go to the end of the tree */
+#define SNAPSHOT_FORMAT 1
+#define SNAPSHOT_KEY_LEN \
+	8 /* bytes: the record's number, the highest first, so that new ones go to the end of the tree */
 
 enum {
 	SNAP_PARALLEL = 1,

@@ -27,7 +27,8 @@ static bool via_flow(struct proxy *p, const struct sip_msg *m, const struct sip_
 	if (proto == FLOW_UDP)
 		return true;
 	uint32_t ack_timeout;
-	return p->lower.connect && p->lower.connect(p->lower.ctx, out, sip_slice(m, v->host), &ack_timeout) == 0;
+	return p->lower.connect &&
+	       p->lower.connect(p->lower.ctx, out, sip_slice(m, v->host), &ack_timeout) == 0;
 }
 
 bool stray_forward(struct proxy *p, const struct sip_msg *m)

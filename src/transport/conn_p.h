@@ -10,11 +10,12 @@
 #include "transport/conn.h"
 #include "transport/source_p.h"
 
-#define CONN_SHARDS      64 /* of each table: a power of 2 */
-#define CONN_MARKS       8
-#define CONN_WRITE_IOV   64 /* messages given to one writev */
-#define CONN_STACK       (128 * 1024) /* bytes, of a writer thread */
-#define CONN_LINGER      1000 /* ms: how long a connection that we end is read on, so that our last answer is not reset away */
+#define CONN_SHARDS    64 /* of each table: a power of 2 */
+#define CONN_MARKS     8
+#define CONN_WRITE_IOV 64           /* messages given to one writev */
+#define CONN_STACK     (128 * 1024) /* bytes, of a writer thread */
+#define CONN_LINGER \
+	1000 /* ms: how long a connection that we end is read on, so that our last answer is not reset away */
 
 struct acceptor;
 struct conn_source_count;
@@ -61,20 +62,20 @@ struct conn_peer {
 };
 
 struct conn {
-	struct source source;         /* const: SOURCE_CONN; the first member */
-	_Atomic unsigned refs;         /* atomic: table 1, acceptor 1 while it reads, writer 1, and every conn_get */
-	uint64_t id;                   /* const */
-	struct streams *streams;       /* const */
-	struct conn_profile *profile;  /* const, a reference */
-	struct addr remote;            /* const */
-	uint16_t listener;             /* const */
-	uint8_t proto;                 /* const: enum flow_proto */
-	bool inbound;                  /* const */
-	uint8_t acceptor;              /* const: who reads it */
-	char *name;                    /* const: TLS outbound: what it is verified for; else NULL */
-	msec_t opened;                 /* const */
+	struct source source;    /* const: SOURCE_CONN; the first member */
+	_Atomic unsigned refs;   /* atomic: table 1, acceptor 1 while it reads, writer 1, and every conn_get */
+	uint64_t id;             /* const */
+	struct streams *streams; /* const */
+	struct conn_profile *profile; /* const, a reference */
+	struct addr remote;           /* const */
+	uint16_t listener;            /* const */
+	uint8_t proto;                /* const: enum flow_proto */
+	bool inbound;                 /* const */
+	uint8_t acceptor;             /* const: who reads it */
+	char *name;                   /* const: TLS outbound: what it is verified for; else NULL */
+	msec_t opened;                /* const */
 
-	struct conn *chain; /* by number; the shard's lock */
+	struct conn *chain;           /* by number; the shard's lock */
 	struct conn_peer peer, alias; /* the shard's lock */
 
 	pthread_mutex_t lock; /* never held over a system call that can wait */
@@ -92,11 +93,12 @@ struct conn {
 	struct conn_watch *watches;
 	struct conn_mark mark[CONN_MARKS];
 	uint8_t mark_next, mark_count;
-	uint64_t raw; /* bytes given to the kernel, as of the last look at `written` */
+	uint64_t raw;   /* bytes given to the kernel, as of the last look at `written` */
 	uint64_t acked; /* what tcp_acked says when nothing of ours is acknowledged yet */
 
 	/* the token's holder */
-	_Atomic uint64_t written; /* atomic: bytes given to the kernel; TLS may answer a key update while it receives */
+	_Atomic uint64_t
+		written; /* atomic: bytes given to the kernel; TLS may answer a key update while it receives */
 
 	/* TLS: made before the handshake; the token's holder sends, the acceptor receives (GnuTLS allows one of each) */
 	struct tls_session *tls;
@@ -110,11 +112,11 @@ struct conn {
 	msec_t disarm;   /* when to look whether TCP_USER_TIMEOUT can be taken off; UINT64_MAX: not */
 	msec_t linger;   /* discards until then; 0: reads */
 	struct conn *own_next, **own_prev; /* all that this acceptor reads; own_prev NULL: it does not */
-	bool watched;    /* in the acceptor's epoll */
-	bool pending;    /* in the acceptor's list of those with bytes left inside of the TLS session */
+	bool watched;                      /* in the acceptor's epoll */
+	bool pending;      /* in the acceptor's list of those with bytes left inside of the TLS session */
 	uint8_t half_ping; /* bytes of a CRLFCRLF that came at the end of what was there; only while `in` is NULL */
-	msec_t pinged;   /* when a ping of ours went out that has not been answered; 0: none */
-	_Atomic msec_t received; /* acceptor writes, any reads */
+	msec_t pinged;     /* when a ping of ours went out that has not been answered; 0: none */
+	_Atomic msec_t received;   /* acceptor writes, any reads */
 	struct conn *next_adopted; /* in the acceptor's inbox; then, with `pending`, in that list */
 };
 
@@ -130,15 +132,16 @@ struct stream_listener {
 
 /* What the acceptors take over from other threads: connections that have been opened by a writer thread. */
 struct stream_port {
-	struct acceptor *acceptor;    /* const once it is made */
-	_Atomic(struct conn *) inbox; /* atomic: a stack, by next_adopted; each with a reference that becomes the acceptor's */
-	int event;                    /* const once the acceptor is made: its eventfd; -1: none */
+	struct acceptor *acceptor; /* const once it is made */
+	_Atomic(struct conn *)
+		inbox; /* atomic: a stack, by next_adopted; each with a reference that becomes the acceptor's */
+	int event;     /* const once the acceptor is made: its eventfd; -1: none */
 };
 
 struct conn_shard {
 	pthread_mutex_t lock;
-	struct conn **bucket;   /* by number */
-	struct conn_peer **peer; /* by peer */
+	struct conn **bucket;              /* by number */
+	struct conn_peer **peer;           /* by peer */
 	struct conn_source_count **source; /* by address: how many, for max_connections_per_address */
 	unsigned buckets, count, peers, sources;
 };
@@ -148,13 +151,15 @@ struct streams {
 	unsigned acceptors;               /* const */
 	struct stream_listener *listener; /* const pointer: [listeners] */
 	struct stream_port *port;         /* const pointer: [acceptors] */
-	_Atomic uint64_t next_id;         /* atomic; begins with the wall clock, so that no number comes twice over restarts */
-	_Atomic unsigned next_acceptor;   /* atomic: for connections that we open */
-	_Atomic unsigned writers_max;     /* atomic */
-	_Atomic bool closing;             /* atomic: no new connections */
-	_Atomic bool leaving;             /* atomic: writers leave their connections as they are: another process goes on */
+	_Atomic uint64_t
+		next_id; /* atomic; begins with the wall clock, so that no number comes twice over restarts */
+	_Atomic unsigned next_acceptor; /* atomic: for connections that we open */
+	_Atomic unsigned writers_max;   /* atomic */
+	_Atomic bool closing;           /* atomic: no new connections */
+	_Atomic bool leaving; /* atomic: writers leave their connections as they are: another process goes on */
 	struct conn_shard shard[CONN_SHARDS];
-	struct tls_tickets *tickets; /* const pointer: the key of our session tickets, sessions to resume; NULL: no TLS */
+	struct tls_tickets
+		*tickets; /* const pointer: the key of our session tickets, sessions to resume; NULL: no TLS */
 	pthread_mutex_t writers_lock;
 	pthread_cond_t writers_none; /* writers became 0 */
 	unsigned writers;            /* under writers_lock */
@@ -164,8 +169,8 @@ struct streams {
 struct conn *conn_ref(struct conn *c);
 /* Acceptor. An accepted socket, which becomes the connection's (also on failure). `acceptor` reads it. The caller gets a reference. 0,
  * -ENOBUFS (a limit: counted here), -ENOMEM. */
-int conn_create_inbound(struct streams *s, unsigned listener, unsigned acceptor, int fd, const struct addr *remote,
-			const struct addr *local, struct conn **out);
+int conn_create_inbound(struct streams *s, unsigned listener, unsigned acceptor, int fd,
+			const struct addr *remote, const struct addr *local, struct conn **out);
 /* Main. A connection of an earlier process, open, under its number; with a reference. NULL: no memory. Its descriptor is then the connection's. */
 struct inherited_conn;
 struct conn *conn_inherit(struct streams *s, unsigned listener, const struct inherited_conn *e);
@@ -180,15 +185,20 @@ void conn_set_state(struct conn *c, enum conn_state state); /* lock held */
 int conn_table_init(struct streams *s);
 void conn_table_deinit(struct streams *s);
 void conn_table_add(struct streams *s, struct conn *c); /* by number; takes a reference */
-void conn_table_remove(struct streams *s, struct conn *c); /* from all tables, if it is there; puts their reference: the caller has one */
+void conn_table_remove(
+	struct streams *s,
+	struct conn *c); /* from all tables, if it is there; puts their reference: the caller has one */
 void conn_table_unlist(struct streams *s, struct conn *c); /* it is not found by its peer any more */
 /* The connection to the peer, with a reference; or `fresh`, which is in the table by number, entered there; or NULL: none, and no fresh. */
-struct conn *conn_table_peer(struct streams *s, enum flow_proto proto, const struct addr *addr, struct slice name,
-			     struct conn *fresh);
+struct conn *conn_table_peer(struct streams *s, enum flow_proto proto, const struct addr *addr,
+			     struct slice name, struct conn *fresh);
 /* Counts a connection against max_connections and max_connections_per_address; false: refused, counted by reason. */
-bool conn_table_admit(struct streams *s, unsigned listener, const struct config_stream *o, const struct addr *remote, bool inbound);
+bool conn_table_admit(struct streams *s, unsigned listener, const struct config_stream *o,
+		      const struct addr *remote, bool inbound);
 void conn_table_leave(struct streams *s, unsigned listener, const struct addr *remote, bool inbound);
-void conn_table_alias(struct streams *s, struct conn *c, const struct addr *addr); /* its lock held: it is not closed. Unless the peer or the alias is taken */
+void conn_table_alias(
+	struct streams *s, struct conn *c,
+	const struct addr *addr); /* its lock held: it is not closed. Unless the peer or the alias is taken */
 struct conn *conn_table_get(struct streams *s, uint64_t id); /* with a reference */
 
 /* --- conn_send.c --- */
@@ -210,12 +220,14 @@ void writers_wait(struct streams *s); /* main: until none is left */
 void writer_handshake(struct conn *c);
 
 /* --- marks.c: under the connection's lock --- */
-void marks_note(struct conn *c, msec_t when, uint64_t raw); /* all given at `when` or before is within `raw` bytes */
+void marks_note(struct conn *c, msec_t when,
+		uint64_t raw); /* all given at `when` or before is within `raw` bytes */
 /* True if all given at or before `since` is within `acked` bytes. */
 bool marks_acked(const struct conn *c, msec_t since, uint64_t acked);
 
 /* --- tcp.c --- */
-int tcp_listen(const struct config_listen *l, struct addr *bound, int *fd, unsigned n); /* n sockets; bound->port is set */
+int tcp_listen(const struct config_listen *l, struct addr *bound, int *fd,
+	       unsigned n); /* n sockets; bound->port is set */
 /* A new socket to remote from the listener's address; connecting has begun. fd or -errno. */
 int tcp_connect(const struct addr *bound, const struct config_stream *o, const struct addr *remote);
 int tcp_options(int fd, const struct config_stream *o); /* keepalive, no delay; 0 or -errno */

@@ -61,7 +61,8 @@ struct outbox {
 	uint32_t index[OUTBOX_BATCH]; /* which message a header stands for */
 };
 
-int outbox_create(const struct udp *udp, struct streams *streams, const struct outbox_upper *up, struct outbox **out)
+int outbox_create(const struct udp *udp, struct streams *streams, const struct outbox_upper *up,
+		  struct outbox **out)
 {
 	unsigned sockets = udp->listeners * udp->acceptors;
 	struct outbox *o = calloc(1, sizeof(*o));

@@ -67,7 +67,8 @@ unsigned h_records(struct harness *h, enum store_table table);
 struct slice h_record(struct harness *h, unsigned n); /* the n-th of the calls */
 struct store_env *h_calls(struct harness *h);
 /* Called for each message at the moment when it leaves: after its batch's commit. */
-void h_on_flush(struct harness *h, void (*see)(struct harness *h, const struct sip_msg *m, void *ctx), void *ctx);
+void h_on_flush(struct harness *h, void (*see)(struct harness *h, const struct sip_msg *m, void *ctx),
+		void *ctx);
 
 /* What comes between these is one batch of the worker; anything outside is a batch of its own. */
 void h_batch_begin(struct harness *h);

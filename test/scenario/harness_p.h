@@ -52,8 +52,8 @@ struct harness {
 	struct proxy_shared shared;
 	struct wheel wheel;
 	msec_t now;
-	uint64_t wall;  /* ms: goes with `now` */
-	bool running; /* inside wheel_run: what is sent comes from timers */
+	uint64_t wall; /* ms: goes with `now` */
+	bool running;  /* inside wheel_run: what is sent comes from timers */
 	struct h_sent *sent, **sent_tail;
 	struct h_sent **flushed; /* what is sent from here on waits for its batch's commit */
 	struct h_resolve *resolves, **resolves_tail;
@@ -66,8 +66,8 @@ struct harness {
 	size_t last_len;
 	_Atomic uint64_t slot[H_SLOTS];
 	unsigned slots;
-	unsigned batch;      /* not to be committed yet */
-	struct store *store; /* NULL: none */
+	unsigned batch;          /* not to be committed yet */
+	struct store *store;     /* NULL: none */
 	struct store_env *calls; /* what a restart finds; NULL: nothing is kept */
 	void (*flush)(struct harness *h, const struct sip_msg *m, void *ctx); /* sees what leaves */
 	void *flush_ctx;
