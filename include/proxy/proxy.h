@@ -25,6 +25,8 @@ struct proxy_lower {
 	/* The same for a connection that is known by its number (a registered flow, a token): to->conn; fills to->proto and to->remote. 0 or
 	 * -ENOTCONN. */
 	int (*attach)(void *ctx, struct flow *to, uint32_t *ack_timeout);
+	/* Ends the connection to->conn: its peer does not answer. May be NULL. */
+	void (*hangup)(void *ctx, const struct flow *to);
 	/* As in struct txn_lower. */
 	bool (*acked)(void *ctx, const struct flow *to, msec_t since);
 	/* A request came over from->conn with ";alias" in its Via (RFC 5923): what goes to its address at `port` may use that connection. */
@@ -40,11 +42,15 @@ struct proxy_lower {
 };
 
 /* What workers share: counters that bound the whole process, and switches. Made by main, zeroed. */
+#define PROXY_RTT_SLOTS 262144 /* 2 MB; a slot that two bindings share shows the later one */
+
 struct proxy_shared {
 	_Atomic unsigned inflight; /* atomic: INVITE response contexts without a final response, all workers */
 	_Atomic unsigned draining; /* atomic: 1: new calls get 503 */
 	_Atomic unsigned round_robin;          /* atomic: for the round-robin policy */
 	struct gateway_states *_Atomic states; /* of the newest configuration; see proxy/gateway.h */
+	_Atomic uint64_t *
+		rtt; /* const pointer: [PROXY_RTT_SLOTS], round-trip times of phones (qualify_rtt); NULL: not kept */
 };
 
 struct proxy_env {
@@ -67,6 +73,9 @@ struct proxy_env {
 
 int proxy_create(const struct proxy_env *env, struct proxy **out); /* 0, -ENOMEM */
 void proxy_destroy(struct proxy *p);
+
+/* Any thread. The round-trip time of the last OPTIONS that a binding's phone answered, by the binding's number: µs. False: not known. */
+bool qualify_rtt(const struct proxy_shared *s, uint64_t number, uint32_t *us);
 
 /* A parsed message; the packet is the proxy's from here on (it destroys it, or keeps it in a response context). */
 void proxy_receive(struct proxy *p, struct packet *pk);

@@ -263,6 +263,9 @@ int server_start(struct config *c, const struct server_source *src, struct serve
 	if (!(states = gateway_states_create(c)))
 		goto out_text;
 	atomic_store(&s->shared.states, states);
+	/* Pages that no phone has used are never there. */
+	if (!(s->shared.rtt = calloc(PROXY_RTT_SLOTS, sizeof(*s->shared.rtt))))
+		goto out_text;
 	if (src->takeover && (rc = take_over(s, err, errlen)) < 0)
 		goto out_text;
 	if ((rc = start_store(s, secret, err, errlen)) < 0)
@@ -341,6 +344,7 @@ void server_destroy(struct server *s)
 	server_close_store(s);
 	inherit_deinit(&s->inherited);
 	free(atomic_load(&s->shared.states));
+	free((void *)s->shared.rtt);
 	config_destroy(s->config);
 	commands_deinit(&s->commands);
 	free(s);
@@ -358,8 +362,7 @@ uint64_t server_dialogs(const struct server *s)
 
 bool server_qualify_rtt(const struct server *s, uint64_t number, uint32_t *rtt)
 {
-	(void)s, (void)number, (void)rtt;
-	return false;
+	return qualify_rtt(&s->shared, number, rtt);
 }
 
 double server_started(const struct server *s)

@@ -17,7 +17,6 @@ struct probe {
 	struct pending pending;
 	struct txn *client;
 	nsec_t sent;
-	uint32_t cseq;
 };
 
 struct prober {
@@ -38,27 +37,9 @@ static void probe_result(struct probe *b, bool ok)
 			    ok ? "answers again" : "does not answer, it is skipped");
 }
 
-/* A random Call-ID whose responses come to this worker. */
-static void probe_call_id(struct proxy *p, char out[static 33])
-{
-	static const char hex[] = "0123456789abcdef";
-	unsigned char r[16];
-
-	do {
-		gnutls_rnd(GNUTLS_RND_NONCE, r, sizeof(r));
-		for (size_t i = 0; i < sizeof(r); i++) {
-			out[2 * i] = hex[r[i] >> 4];
-			out[2 * i + 1] = hex[r[i] & 15];
-		}
-		out[32] = 0;
-	} while (p->lower.mine && !p->lower.mine(p->lower.ctx, slice_str(out)));
-}
-
 static void probe_send(struct probe *b, const struct resolver_hop *hop)
 {
 	struct proxy *p = b->proxy;
-	char id[33], branch[48];
-	struct buf o;
 	int l = self_listener(p, hop->proto, &hop->addr, -1);
 
 	if (l < 0) {
@@ -73,28 +54,10 @@ static void probe_send(struct probe *b, const struct resolver_hop *hop)
 		probe_result(b, false);
 		return;
 	}
-	probe_call_id(p, id);
-	int blen = snprintf(branch, sizeof(branch), "z9hG4bKhp%s", id);
-	buf_init(&o, p->out, sizeof(p->out));
-	buf_printf(&o, "OPTIONS " SLICE_FMT " SIP/2.0\r\nVia: SIP/2.0/", SLICE_ARG(b->target->uri.whole));
-	buf_slice(&o, flow_proto_name(out.proto));
-	buf_char(&o, ' ');
-	self_sent_by(p, out.listener, &out.remote, &o);
-	buf_printf(&o, ";branch=%s\r\nMax-Forwards: 70\r\nFrom: <sip:probe@", branch);
-	self_sent_by(p, out.listener, &out.remote, &o);
-	buf_printf(&o,
-		   ">;tag=%.16s\r\nTo: <" SLICE_FMT ">\r\nCall-ID: %s\r\nCSeq: %u OPTIONS\r\n"
-		   "Accept: application/sdp\r\nContent-Length: 0\r\n\r\n",
-		   id + 16, SLICE_ARG(b->target->uri.whole), id, ++b->cseq);
-	struct txn_client_args a = {.bytes = buf_view(&o),
-				    .branch = slice_make(branch, (size_t)blen),
-				    .method = SIP_METHOD_OPTIONS,
-				    .method_name = SLICE_LIT("OPTIONS"),
-				    .flow = out,
-				    .ack_timeout = ack_timeout,
-				    .owner = b};
+	struct options_args a = {
+		.uri = b->target->uri.whole, .flow = out, .ack_timeout = ack_timeout, .owner = b};
 	b->sent = clock_mono_ns();
-	if (o.full || txn_client_create(p->txns, &a, &b->client) < 0) {
+	if (options_send(p, &a, &b->client) < 0) {
 		b->client = NULL;
 		probe_result(b, false);
 	}

@@ -15,6 +15,8 @@ static void up_response(void *owner, struct txn *t, const struct sip_msg *m)
 		context_response(owner, m);
 	else if (*(uint8_t *)owner == OWNER_PROBE)
 		probe_response(owner, m->status);
+	else if (*(uint8_t *)owner == OWNER_QUALIFY)
+		qualify_response(owner, m->status);
 }
 
 static void up_timeout(void *owner, struct txn *t)
@@ -24,6 +26,8 @@ static void up_timeout(void *owner, struct txn *t)
 		context_client_failed(owner, 408, CNT_BRANCH_TIMEOUT);
 	else if (*(uint8_t *)owner == OWNER_PROBE)
 		probe_response(owner, 408);
+	else if (*(uint8_t *)owner == OWNER_QUALIFY)
+		qualify_response(owner, 408);
 }
 
 static void up_transport_error(void *owner, struct txn *t)
@@ -35,6 +39,8 @@ static void up_transport_error(void *owner, struct txn *t)
 				      b->context->proxy->conn_lost ? CNT_BRANCH_CONN_LOST : CNT_BRANCH_ICMP);
 	} else if (*(uint8_t *)owner == OWNER_PROBE)
 		probe_response(owner, 503);
+	else if (*(uint8_t *)owner == OWNER_QUALIFY)
+		qualify_response(owner, 503);
 }
 
 static void up_unacked(void *owner, struct txn *t)
@@ -44,6 +50,8 @@ static void up_unacked(void *owner, struct txn *t)
 		context_client_unacked(owner);
 	else if (*(uint8_t *)owner == OWNER_PROBE)
 		probe_unacked(owner);
+	else if (*(uint8_t *)owner == OWNER_QUALIFY)
+		qualify_response(owner, 408);
 }
 
 static void up_gone(void *owner, struct txn *t)
@@ -53,6 +61,8 @@ static void up_gone(void *owner, struct txn *t)
 		context_client_gone(owner);
 	else if (*(uint8_t *)owner == OWNER_CONTEXT)
 		context_server_gone(owner);
+	else if (*(uint8_t *)owner == OWNER_QUALIFY)
+		qualify_gone(owner);
 	else
 		probe_gone(owner);
 }
@@ -163,6 +173,7 @@ int proxy_create(const struct proxy_env *env, struct proxy **out)
 	p->started = proxy_now(p);
 	p->next_record = proxy_wall(p) << 20;
 	dialog_start(p);
+	sweep_start(p);
 	*out = p;
 	return 0;
 out_probe:
@@ -182,6 +193,8 @@ void proxy_destroy(struct proxy *p)
 		return;
 	probe_stop(p);
 	dialog_stop(p);
+	sweep_stop(p);
+	qualify_stop(p);
 	stateless_destroy_all(p);
 	auth_destroy_all(p);
 	register_destroy_all(p);

@@ -5,6 +5,7 @@
 #include "base/counters.h"
 #include "proxy/gateway.h"
 #include "proxy/proxy.h"
+#include "registrar/location.h"
 #include "sip/build.h"
 #include "sip/edit.h"
 #include "store/db.h"
@@ -19,7 +20,7 @@
 #define PROXY_PENDING_BUCKETS 1024
 
 /* Who a transaction's upcalls are for: the first member of each owner. */
-enum owner_kind { OWNER_CONTEXT, OWNER_BRANCH, OWNER_PROBE };
+enum owner_kind { OWNER_CONTEXT, OWNER_BRANCH, OWNER_PROBE, OWNER_QUALIFY };
 
 /* An object that waits for the resolver: found again by a number, since it may be gone when the answer comes. */
 enum pending_kind { PENDING_BRANCH, PENDING_STATELESS, PENDING_PROBE };
@@ -60,6 +61,15 @@ struct proxy {
 	unsigned refusal_count;
 	struct registration *registrations; /* of this batch */
 	struct registration **registrations_tail;
+	struct mark *marks; /* changes to bindings that are not a REGISTER's, of this batch */
+	unsigned mark_count;
+	struct qualify *qualifying; /* OPTIONS to phones under way */
+	unsigned qualify_count;
+	struct timer sweep_timer;
+	unsigned sweep_parts; /* workers, each with its part */
+	msec_t sweep_began;   /* when the present walk began; 0: none has */
+	uint64_t sweep_pass;  /* ms that the last one took */
+	struct location_place sweep_place;
 	uint64_t *lost; /* connections whose bindings are to be removed with this batch */
 	unsigned lost_count, lost_room;
 	char out[PROXY_BUILD_MAX]; /* the message under construction */
@@ -103,6 +113,9 @@ void auth_destroy_all(struct proxy *p);
 void register_receive(struct proxy *p, struct packet *pk,
 		      unsigned domain);                  /* takes the packet; answers after the commit */
 void register_conn_lost(struct proxy *p, uint64_t conn); /* its bindings end with this batch */
+void register_mark(struct proxy *p, struct slice aor, uint64_t number,
+		   bool unreachable);                    /* with this batch, if the binding is still there */
+void register_expire(struct proxy *p, struct slice aor); /* what of it has expired goes with this batch */
 void register_commit(struct proxy *p);
 void register_destroy_all(struct proxy *p);
 
@@ -372,6 +385,27 @@ void stateless_destroy_all(struct proxy *p);
 
 /* --- request.c --- */
 void request_receive(struct proxy *p, struct packet *pk);
+
+/* --- options.c --- */
+struct options_args {
+	struct slice uri;   /* Request-URI and To */
+	struct slice route; /* Route values; empty: none */
+	struct flow flow;
+	uint32_t ack_timeout; /* ms */
+	void *owner;
+};
+int options_send(struct proxy *p, const struct options_args *a,
+		 struct txn **out); /* an OPTIONS of our own; as txn_client_create, -ENOBUFS */
+
+/* --- qualify.c --- */
+void qualify_ask(struct proxy *p, struct slice aor, const struct binding *b, uint32_t timeout);
+void qualify_response(void *owner, unsigned status);
+void qualify_gone(void *owner);
+void qualify_stop(struct proxy *p);
+
+/* --- sweep.c --- */
+void sweep_start(struct proxy *p);
+void sweep_stop(struct proxy *p);
 
 /* --- probe.c --- */
 int probe_start(struct proxy *p); /* for the current configuration */

@@ -23,21 +23,20 @@ struct registration {
 	unsigned aor_len;
 };
 
+/* A change to a binding that is not a REGISTER's. */
+struct mark {
+	struct mark *next;
+	uint64_t number; /* 0: what has expired is to go */
+	bool unreachable;
+	unsigned len; /* bytes */
+	char aor[];
+};
+
 static void registration_destroy(struct registration *r)
 {
 	packet_destroy(r->pk);
 	free((void *)(uintptr_t)r->extra.p);
 	free(r);
-}
-
-void register_destroy_all(struct proxy *p)
-{
-	while (p->registrations) {
-		struct registration *r = p->registrations;
-		p->registrations = r->next;
-		registration_destroy(r);
-	}
-	free(p->lost);
 }
 
 /* Through the request's transaction, so that copies get the same answer. Ends the packet. */
@@ -140,6 +139,60 @@ void register_conn_lost(struct proxy *p, uint64_t conn)
 	p->lost[p->lost_count++] = conn;
 }
 
+/* --- what is not a REGISTER's --- */
+
+#define MARKS_MAX 4096 /* of one batch: the others wait for the next pass */
+
+void register_mark(struct proxy *p, struct slice aor, uint64_t number, bool unreachable)
+{
+	struct mark *m = p->mark_count < MARKS_MAX ? malloc(sizeof(*m) + aor.len) : NULL;
+
+	if (!m)
+		return;
+	*m = (struct mark){
+		.next = p->marks, .number = number, .unreachable = unreachable, .len = (unsigned)aor.len};
+	memcpy(m->aor, aor.p, aor.len);
+	p->marks = m;
+	p->mark_count++;
+}
+
+void register_expire(struct proxy *p, struct slice aor)
+{
+	register_mark(p, aor, 0, false);
+}
+
+static void marks_clear(struct proxy *p)
+{
+	while (p->marks) {
+		struct mark *m = p->marks;
+		p->marks = m->next;
+		free(m);
+	}
+	p->mark_count = 0;
+}
+
+/* By number: a binding that was made anew meanwhile is another one. True if something has changed. */
+static bool mark_apply(struct proxy *p, struct store_txn *t, const struct mark *m)
+{
+	struct slice aor = slice_make(m->aor, m->len);
+	struct binding_set set;
+	bool changed = m->number == 0;
+
+	/* Loading leaves out what has expired. */
+	if (location_load(t, aor, proxy_wall(p), &set) < 0)
+		return false;
+	for (unsigned i = 0; i < set.count && m->number; i++)
+		if (set.b[i].number == m->number && set.b[i].unreachable != m->unreachable) {
+			set.b[i].unreachable = m->unreachable;
+			changed = true;
+		}
+	if (!changed || location_save(t, aor, &set) < 0)
+		return false;
+	if (!m->number)
+		count(CNT_BINDINGS_EXPIRED);
+	return true;
+}
+
 /* --- the commit --- */
 
 static void apply_one(struct proxy *p, struct store_txn *t, struct registration *r)
@@ -202,6 +255,8 @@ static int apply_all(struct proxy *p)
 			error = error ? error : (int)n;
 		}
 	}
+	for (const struct mark *m = p->marks; m; m = m->next)
+		changed |= mark_apply(p, t, m);
 	if (changed) {
 		rc = store_commit(t); /* tells of an error, too, that spoiled the transaction */
 	} else {
@@ -233,11 +288,23 @@ static void answer_all(struct proxy *p, int rc)
 
 void register_commit(struct proxy *p)
 {
-	if (!p->registrations && !p->lost_count)
+	if (!p->registrations && !p->lost_count && !p->marks)
 		return;
 	int rc = apply_all(p);
 	if (rc < 0)
 		log_failed(rc);
 	p->lost_count = 0;
+	marks_clear(p);
 	answer_all(p, rc);
+}
+
+void register_destroy_all(struct proxy *p)
+{
+	while (p->registrations) {
+		struct registration *r = p->registrations;
+		p->registrations = r->next;
+		registration_destroy(r);
+	}
+	marks_clear(p);
+	free(p->lost);
 }

@@ -62,6 +62,7 @@ static int worker_create(struct worker_pool *pool, const struct worker_pool_conf
 					  .attach = worker_attach,
 					  .acked = worker_acked,
 					  .alias = worker_alias,
+					  .hangup = worker_hangup,
 					  .resolve = worker_resolve,
 					  .source = worker_source,
 					  .mine = worker_mine,

@@ -82,6 +82,16 @@ bool worker_acked(void *ctx, const struct flow *to, msec_t since)
 	return acked;
 }
 
+void worker_hangup(void *ctx, const struct flow *to)
+{
+	struct worker *w = ctx;
+	struct conn *c = w->pool->streams ? streams_get(w->pool->streams, to->conn) : NULL;
+	if (!c)
+		return;
+	conn_close(c, CONN_UNRESPONSIVE);
+	conn_put(c);
+}
+
 void worker_alias(void *ctx, const struct flow *from, uint16_t port, struct slice name)
 {
 	struct worker *w = ctx;

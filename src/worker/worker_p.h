@@ -86,6 +86,7 @@ int worker_send(void *ctx, const struct flow *to, struct slice bytes);
 int worker_connect(void *ctx, struct flow *to, struct slice name, uint32_t *ack_timeout);
 int worker_attach(void *ctx, struct flow *to, uint32_t *ack_timeout);
 bool worker_acked(void *ctx, const struct flow *to, msec_t since);
+void worker_hangup(void *ctx, const struct flow *to);
 void worker_alias(void *ctx, const struct flow *from, uint16_t port, struct slice name);
 int worker_resolve(void *ctx, const struct sip_uri *uri, uint64_t ref);
 int worker_source(void *ctx, unsigned listener, const struct addr *dest, struct addr *out);

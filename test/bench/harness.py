@@ -155,6 +155,10 @@ class Server:
         return path
 
     def start(self):
+        self.spawn()
+        wait_until(f"{self.kind} (log in {self.dir})", self.ready, process=self.process)
+
+    def spawn(self):
         if self.ours:
             conf = self.fill("holdfast.conf.in", "holdfast.conf")
             command = [HOLDFAST, "-c", conf, "-s", os.path.join(self.dir, "store")]
@@ -169,7 +173,6 @@ class Server:
             raise Failed(f"{command[0]} is not installed: scripts/install-deps all")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
                                         start_new_session=True)
-        wait_until(f"{self.kind} (log in {self.dir})", self.ready, process=self.process)
 
     def ready(self):
         if self.ours:
