@@ -59,7 +59,7 @@ JOBS     ?= $(shell nproc)
 all: $(O)/holdfast $(O)/holdfastctl
 
 help:
-	@echo 'make                builds $(O)/holdfast'
+	@echo 'make                builds $(O)/holdfast and $(O)/holdfastctl'
 	@echo 'make run            installs what is missing, builds, and runs the proxy in the foreground'
 	@echo 'make check          all tests: unit, scenario, system'
 	@echo 'make asan           the same with AddressSanitizer and UndefinedBehaviorSanitizer, in build-asan'
@@ -149,7 +149,7 @@ clean:
 # --- tests ------------------------------------------------------------------------------------------------------
 
 tools: $(TOOL_BIN)
-tests: $(UNIT_BIN) $(SCEN_BIN) $(TOOL_BIN) $(if $(wildcard src/main.c),$(O)/holdfast)
+tests: $(UNIT_BIN) $(SCEN_BIN) $(TOOL_BIN) $(O)/holdfast $(O)/holdfastctl
 
 # HOLDFAST and TOOLS tell the system tests what to run; SANITIZER makes them patient.
 check: tests
@@ -177,7 +177,7 @@ bench: $(TOOL_BIN) $(O)/holdfast
 
 # --- lint -------------------------------------------------------------------------------------------------------
 
-LINT_C   := $(LIB_SRC) $(wildcard src/main.c) $(wildcard test/*/*.c)
+LINT_C   := $(LIB_SRC) src/main.c $(wildcard src/ctl/*.c test/*/*.c)
 LINT_H   := $(wildcard include/*/*.h src/*/*.h src/*.h test/*/*.h)
 LINT_DEF := $(wildcard include/*/*.def src/*/*.def)
 TIDY     := $(LINT_C:%.c=$(O)/lint/%.tidy)

@@ -191,6 +191,8 @@ int takeover_spawn(char *const *argv)
 	unsigned n = 0;
 	pid_t pid;
 
+	if (!argv[0])
+		return -EINVAL;
 	while (argv[n])
 		n++;
 	char **args = calloc(n + 2, sizeof(*args));

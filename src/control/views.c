@@ -15,7 +15,7 @@ static json_t *text_of(struct slice s)
 
 	if (j)
 		return j;
-	size_t n = s.len < sizeof(room) ? s.len : sizeof(room);
+	size_t n = !s.p ? 0 : s.len < sizeof(room) ? s.len : sizeof(room);
 	for (size_t i = 0; i < n; i++)
 		room[i] = s.p[i] >= ' ' && s.p[i] <= '~' ? s.p[i] : '?';
 	return json_stringn(room, n);

@@ -72,8 +72,10 @@ static void hold(struct proxy *p, struct packet *pk, unsigned status, struct sli
 
 void auth_destroy_all(struct proxy *p)
 {
-	while (p->refusals)
-		held_destroy(p->refusals);
+	for (struct held *h = p->refusals, *next; h; h = next) {
+		next = h->next;
+		held_destroy(h);
+	}
 }
 
 static void challenge(struct proxy *p, struct packet *pk, const struct digest_realm *realm, bool stale,

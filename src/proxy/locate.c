@@ -106,6 +106,8 @@ static void fill(struct target_set *set, const struct binding_set *found, struct
 	for (unsigned i = 0; i < found->count; i++)
 		if (is_sip(found->b[i].contact))
 			c[n++] = (struct choice){&found->b[i], i};
+	if (!n)
+		return;
 	qsort(c, n, sizeof(c[0]), choice_cmp);
 	n = usable(c, n);
 	aor = keep(set, aor);

@@ -79,7 +79,10 @@ static void qualify_result(struct qualify *q, bool ok)
 	if (ok) {
 		uint64_t us = (clock_mono_ns() - q->sent) / 1000u;
 		rtt_note(p->shared, q->number, us);
-		count_add(CNT_QUALIFY_RTT, us);
+		count(us < 50000     ? CNT_QUALIFY_50MS
+		      : us < 200000  ? CNT_QUALIFY_200MS
+		      : us < 1000000 ? CNT_QUALIFY_1S
+				     : CNT_QUALIFY_SLOW);
 	}
 	if (ok == q->unreachable)
 		register_mark(p, slice_make(q->aor, q->aor_len), q->number, !ok);
@@ -180,6 +183,8 @@ void qualify_ask(struct proxy *p, struct slice aor, const struct binding *b, uin
 
 void qualify_stop(struct proxy *p)
 {
-	while (p->qualify_count)
-		qualify_destroy(p->qualifying);
+	for (struct qualify *q = p->qualifying, *next; q; q = next) {
+		next = q->next;
+		qualify_destroy(q);
+	}
 }

@@ -199,9 +199,11 @@ static int hash_hex(enum sip_auth_algorithm a, const struct slice *part, unsigne
 {
 	unsigned char raw[SIP_AUTH_HASH_MAX];
 	int rc = hash_parts(a, part, n, raw);
+	if (rc)
+		return rc;
 	sip_hex(raw, algorithms[a].len, out);
 	*text = slice_make(out, 2 * algorithms[a].len);
-	return rc;
+	return 0;
 }
 
 bool sip_auth_verify(enum sip_auth_algorithm a, const unsigned char *ha1, const struct sip_auth *c,
