@@ -64,6 +64,7 @@ struct config_domain {
 	uint32_t flow_timer;       /* ms; 0: not sent */
 	uint32_t qualify_interval; /* ms; 0: off */
 	uint32_t qualify_timeout;  /* ms */
+	uint32_t nat_keepalive;    /* ms; 0: off */
 	bool unbind;               /* a binding ends with the connection that it depends on */
 };
 

@@ -23,31 +23,46 @@ static bool is_due(const struct proxy *p, const struct binding *b, uint32_t inte
 	return now / interval != last / interval;
 }
 
+static bool is_behind_nat(const struct proxy *p, const struct binding *b)
+{
+	return b->use_flow && !b->flow.conn && b->flow.listener < p->config->listen_count;
+}
+
+/* One binding that has not expired. `d`: of its domain; NULL: no longer ours. */
+static void pass_binding(struct proxy *p, struct slice aor, const struct binding *b,
+			 const struct config_domain *d)
+{
+	struct flow f = b->flow;
+	uint32_t ack_timeout;
+
+	/* Of an earlier run, or one whose end nobody told us: after a takeover we have to hear of it. */
+	if (b->use_flow && b->unbind && f.conn && p->lower.attach &&
+	    p->lower.attach(p->lower.ctx, &f, &ack_timeout) < 0) {
+		register_conn_lost(p, b->flow.conn);
+		return;
+	}
+	if (!d)
+		return;
+	if (d->nat_keepalive && is_behind_nat(p, b) && is_due(p, b, d->nat_keepalive) &&
+	    p->lower.send(p->lower.ctx, &f, SLICE_LIT("\r\n\r\n")) == 0)
+		count(CNT_NAT_KEEPALIVE);
+	if (d->qualify_interval && is_due(p, b, d->qualify_interval))
+		qualify_ask(p, aor, b, d->qualify_timeout);
+}
+
 static void pass(void *ctx, struct slice aor, const struct binding_set *set)
 {
 	struct proxy *p = ctx;
 	uint64_t now = proxy_wall(p);
 	bool expired = false;
 	unsigned d = domain_of(p, aor);
-	uint32_t interval = d < p->config->domain_count ? p->config->domain[d].qualify_interval : 0,
-		 ack_timeout;
 
-	for (unsigned i = 0; i < set->count; i++) {
-		const struct binding *b = &set->b[i];
-		struct flow f = b->flow;
-		if (b->expires <= now) {
+	for (unsigned i = 0; i < set->count; i++)
+		if (set->b[i].expires <= now)
 			expired = true;
-			continue;
-		}
-		/* Of an earlier run, or one whose end nobody told us: after a takeover we have to hear of it. */
-		if (b->use_flow && b->unbind && f.conn && p->lower.attach &&
-		    p->lower.attach(p->lower.ctx, &f, &ack_timeout) < 0) {
-			register_conn_lost(p, b->flow.conn);
-			continue;
-		}
-		if (interval && is_due(p, b, interval))
-			qualify_ask(p, aor, b, p->config->domain[d].qualify_timeout);
-	}
+		else
+			pass_binding(p, aor, &set->b[i],
+				     d < p->config->domain_count ? &p->config->domain[d] : NULL);
 	if (expired)
 		register_expire(p, aor);
 }
@@ -57,9 +72,11 @@ static uint32_t pass_time(const struct proxy *p)
 {
 	uint32_t ms = SWEEP_PASS;
 	for (unsigned i = 0; i < p->config->domain_count; i++) {
-		uint32_t q = p->config->domain[i].qualify_interval;
+		uint32_t q = p->config->domain[i].qualify_interval, k = p->config->domain[i].nat_keepalive;
 		if (q && q < ms)
 			ms = q;
+		if (k && k < ms)
+			ms = k;
 	}
 	return ms > SWEEP_TICK ? ms : SWEEP_TICK;
 }

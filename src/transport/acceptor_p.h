@@ -108,6 +108,9 @@ void intake_deliver(struct acceptor *a, const struct origin *o, const struct flo
 /* refuse.c: answers `m` without a transaction. `extra`: header lines, each ended by CRLF. Counts what it sends. */
 void refuse_send(struct acceptor *a, const struct origin *o, const struct sip_msg *m, const struct flow *f,
 		 unsigned status, const char *reason, struct slice extra);
+/* Out of a socket, `from` the local address that the datagram came in at; does not block. 0 or -errno. */
+int refuse_datagram(const struct acceptor_source *s, const struct addr *to, const struct addr *from,
+		    struct slice bytes);
 
 /* acceptor.c: from now on the acceptor's epoll reports `events` of fd with `ptr`. 0 or -errno. */
 int acceptor_watch(struct acceptor *a, int fd, uint32_t events, struct source *ptr);

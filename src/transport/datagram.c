@@ -2,6 +2,7 @@
 
 #include "base/counters.h"
 #include "transport/kind_p.h"
+#include "transport/stun_p.h"
 
 /* Line ends alone, or up to four zero bytes, as devices behind NAT send them; also an empty datagram. */
 static bool datagram_is_keepalive(struct slice b)
@@ -16,6 +17,19 @@ static bool datagram_is_keepalive(struct slice b)
 	for (i = 0; i < b.len && b.p[i] == '\0'; i++)
 		;
 	return i == b.len;
+}
+
+static void datagram_stun(const struct acceptor_source *s, const struct flow *f, struct slice b)
+{
+	unsigned char out[STUN_ANSWER_MAX];
+	size_t n = stun_answer(b, &f->remote, out);
+
+	if (!n)
+		intake_drop(CNT_DROP_GARBAGE, "not a STUN binding request", &f->remote);
+	else if (refuse_datagram(s, &f->remote, &f->local, slice_make((char *)out, n)) < 0)
+		count(CNT_DROP_SEND);
+	else
+		count(CNT_STUN);
 }
 
 /* True if the bytes may be a request whose copies the in-flight filter recognises: anything but a response or an ACK (which gets no
@@ -43,6 +57,10 @@ void datagram_receive(struct acceptor *a, const struct acceptor_source *s, const
 	}
 	if (datagram_is_keepalive(b)) {
 		count(CNT_DROP_KEEPALIVE);
+		return;
+	}
+	if (stun_is(b)) {
+		datagram_stun(s, &f, b);
 		return;
 	}
 	while (*b.p == '\r' || *b.p == '\n')

@@ -18,19 +18,17 @@ static struct addr refuse_target(const struct sip_msg *m, const struct addr *sou
 	return to;
 }
 
-/* 0 or -errno. */
-static int refuse_datagram(const struct acceptor_source *s, const struct addr *to, const struct flow *f,
-			   struct slice bytes)
+int refuse_datagram(const struct acceptor_source *s, const struct addr *to, const struct addr *from,
+		    struct slice bytes)
 {
 	struct udp_header uh;
 	struct msghdr h;
 
-	if (udp_header_fill(&uh, &h, s->udp, to, &f->local, bytes) < 0)
+	if (udp_header_fill(&uh, &h, s->udp, to, from, bytes) < 0)
 		return -EAFNOSUPPORT;
 	for (unsigned tries = 1; sendmsg(s->udp->fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) < 0; tries++)
 		if (udp_send_verdict(errno, tries) != UDP_AGAIN)
 			return -errno;
-	kind_count(CNT_OUT_UDP_INVITE, kind_of(bytes));
 	return 0;
 }
 
@@ -49,10 +47,12 @@ void refuse_send(struct acceptor *a, const struct origin *o, const struct sip_ms
 	long n = sip_reply_build(m, &r, a->reply, sizeof(a->reply));
 	struct slice bytes = slice_make(a->reply, n < 0 ? 0 : (size_t)n);
 
-	if (n < 0 || (o->udp && refuse_datagram(o->udp, &to, f, bytes) < 0)) {
+	if (n < 0 || (o->udp && refuse_datagram(o->udp, &to, &f->local, bytes) < 0)) {
 		count(CNT_DROP_SEND);
 		return;
 	}
+	if (o->udp)
+		kind_count(CNT_OUT_UDP_INVITE, kind_of(bytes));
 	if (o->conn)
 		refuse_stream(o->conn, a->begun / 1000000u, bytes);
 	count_generated(status);

@@ -393,6 +393,31 @@ static void test_oom(void **state)
 	fixture_close(&f);
 }
 
+/* RFC 5626 section 8: on the SIP port, and nothing of it goes to a worker. */
+static void test_stun(void **state)
+{
+	static const char request[20] = {0, 1, 0, 0, 0x21, 0x12, (char)0xa4, 0x42, 1, 2, 3, 4};
+	char answer[200];
+	struct fixture f;
+	struct addr from;
+	uint64_t before = counters_sum(CNT_STUN), garbage = counters_sum(CNT_DROP_GARBAGE);
+
+	(void)state;
+	fixture_open(&f, "127.0.0.1", "127.0.0.1", 0, 0);
+	peer_send(f.peer, &f.at, request, 19); /* cut short: dropped */
+	peer_send(f.peer, &f.at, request, sizeof(request));
+	assert_int_equal(peer_receive(f.peer, answer, sizeof(answer), &from), 32);
+	assert_true(addr_eq(&from, &f.at));
+	assert_memory_equal(answer, "\x01\x01\x00\x0c", 4);
+	unsigned port = (unsigned)(unsigned char)answer[26] << 8 | (unsigned char)answer[27];
+	assert_int_equal(port ^ 0x2112, f.self.port);
+	assert_int_equal(counters_sum(CNT_STUN) - before, 1);
+	assert_int_equal(counters_sum(CNT_DROP_GARBAGE) - garbage, 1);
+	send_invite(&f, "after");
+	upper_assert_call_id(take(&f, 0), "after");
+	fixture_close(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -410,6 +435,7 @@ int main(void)
 		cmocka_unit_test(test_overload),
 		cmocka_unit_test(test_icmp),
 		cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_stun),
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_oom),
 	};
