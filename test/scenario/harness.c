@@ -46,6 +46,10 @@ static int on_send(void *ctx, const struct flow *to, struct slice bytes)
 		fail_msg("sent over TCP or TLS without a connection:\n" SLICE_FMT, SLICE_ARG(bytes));
 	if (to->conn && (!conn || conn->dead))
 		return -ENOTCONN;
+	if (slice_eq(bytes, SLICE_LIT("\r\n\r\n"))) {
+		h->keepalives++;
+		return 0;
+	}
 	for (struct h_sent *s = h->running ? h->sent : NULL; s; s = s->next)
 		if (addr_eq(&s->to.remote, &to->remote) &&
 		    slice_eq(slice_make(s->msg->buf, s->msg->len), bytes)) {
@@ -216,6 +220,11 @@ struct proxy_shared *h_shared(struct harness *h)
 msec_t h_now(const struct harness *h)
 {
 	return h->now;
+}
+
+unsigned h_keepalives(const struct harness *h)
+{
+	return h->keepalives;
 }
 
 unsigned h_slots_held(const struct harness *h)

@@ -142,6 +142,8 @@ struct h_reg {
 };
 const struct sip_msg *h_register(struct harness *h, const struct h_reg *r);
 #define H_REGISTER(h, ...) h_register((h), &(struct h_reg){__VA_ARGS__})
+/* Addresses of record in the store, whether or not what is bound to them has expired. */
+unsigned h_registered(struct harness *h);
 /* What is bound to name@local.test; in the order that it was stored. */
 unsigned h_bindings(struct harness *h, const char *name);
 const char *h_binding(struct harness *h, const char *name, unsigned i);
@@ -183,6 +185,9 @@ const char *h_conn_name(const struct harness *h,
 const char *h_conn_remote(struct harness *h, uint64_t conn);
 const char *h_aliases(
 	struct harness *h); /* "1:5060/ 2:5061/host": connection, port, name of each alias so far */
+
+/* Line ends sent to keep a NAT open, so far. */
+unsigned h_keepalives(const struct harness *h);
 
 /* --- time --- */
 

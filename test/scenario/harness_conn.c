@@ -149,12 +149,19 @@ static void on_alias(void *ctx, const struct flow *from, uint16_t port, struct s
 		 (unsigned long long)from->conn, port, SLICE_ARG(name));
 }
 
+/* As the real one: it is dead at once, and who watches is told by the mailbox. */
+static void on_hangup(void *ctx, const struct flow *to)
+{
+	h_conn_cut(ctx, to->conn);
+}
+
 void h_conn_lower(struct proxy_lower *lower)
 {
 	lower->connect = on_connect;
 	lower->attach = on_attach;
 	lower->acked = on_acked;
 	lower->alias = on_alias;
+	lower->hangup = on_hangup;
 }
 
 /* --- what the tests do --- */

@@ -53,7 +53,8 @@ struct harness {
 	struct wheel wheel;
 	msec_t now;
 	uint64_t wall; /* ms: goes with `now` */
-	bool running;  /* inside wheel_run: what is sent comes from timers */
+	unsigned keepalives;
+	bool running; /* inside wheel_run: what is sent comes from timers */
 	struct h_sent *sent, **sent_tail;
 	struct h_sent **flushed; /* what is sent from here on waits for its batch's commit */
 	struct h_resolve *resolves, **resolves_tail;

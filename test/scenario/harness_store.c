@@ -123,9 +123,15 @@ static struct store_reader *look(struct harness *h, const char *name, struct bin
 {
 	struct store_reader *r;
 	if (store_reader_create(store_shared(h->store), &r) || store_read_begin(r) ||
-	    location_find(r, slice_str(h_keepf(h, "%s@local.test", name)), clock_wall_ns() / 1000000u, set))
+	    location_find(r, slice_str(h_keepf(h, "%s@local.test", name)),
+			  h->env.wall ? *h->env.wall : clock_wall_ns() / 1000000u, set))
 		fail_msg("the store cannot be read");
 	return r;
+}
+
+unsigned h_registered(struct harness *h)
+{
+	return (unsigned)store_count(store_shared(h->store), STORE_LOCATION);
 }
 
 unsigned h_bindings(struct harness *h, const char *name)
