@@ -449,6 +449,10 @@ void context_response(struct branch *b, const struct sip_msg *m)
 			context_forward(c, m);
 		if (c->final_sent || c->cancelled)
 			branch_cancel(b); /* one that had been given up: what rings there is nobody's call */
+	} else if (!b->done && !reply_passes(m)) {
+		/* It is over here, and the caller has to hear of that; but there is nothing to pass on. */
+		count(CNT_DROP_MALFORMED_RESPONSE);
+		context_branch_done(b, 502, NULL);
 	} else if (!b->done)
 		context_branch_done(b, m->status, m);
 	else if (m->status < 300 && c->invite) {

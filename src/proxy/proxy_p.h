@@ -242,6 +242,8 @@ void reply_stateless(struct proxy *p, struct packet *pk, unsigned status, const 
 		     struct slice extra);
 /* "Retry-After: N" of drain.retry_after, into text. */
 struct slice reply_retry_after(const struct proxy *p, char text[static 40]);
+/* Whether a response can go back: there is a Via below ours (16.7 step 3). */
+bool reply_passes(const struct sip_msg *m);
 /* A received response without its topmost Via, into p->out; for a stream with Content-Length. Bytes, or -EBADMSG: no Via remains. */
 long reply_strip(struct proxy *p, const struct sip_msg *m, bool stream);
 

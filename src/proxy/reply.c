@@ -62,6 +62,14 @@ struct slice reply_retry_after(const struct proxy *p, char text[static 40])
 	return buf_view(&b);
 }
 
+bool reply_passes(const struct sip_msg *m)
+{
+	struct sip_values it = {0};
+	struct slice v;
+
+	return sip_values_next(m, SIP_HDR_VIA, &it, &v) && sip_values_next(m, SIP_HDR_VIA, &it, &v);
+}
+
 long reply_strip(struct proxy *p, const struct sip_msg *m, bool stream)
 {
 	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_VIA);

@@ -354,6 +354,30 @@ static void test_response_without_second_via(void **state)
 	h_stop(h);
 }
 
+/* The same with a final one: the caller's transaction must not wait for ever. */
+static void test_final_without_second_via(void **state)
+{
+	(void)state;
+	static const unsigned CODES[] = {200, 401, 408, 486, 503, 603};
+	struct harness *h = h_start(H_CONF_ONE);
+	for (size_t i = 0; i < sizeof(CODES) / sizeof(CODES[0]); i++) {
+		const char *call = h_keepf(h, "bare-%u", CODES[i]);
+		const struct sip_msg *m = H_CALL(h, H_A, .call_id = call);
+		h_recv(h, H_A,
+		       "SIP/2.0 %u Whatever\nVia: %s\nFrom: <sip:a@b>;tag=1\nTo: <sip:b@c>;tag=2\n"
+		       "Call-ID: %s\nCSeq: 1 INVITE\nContent-Length: 0\n\n",
+		       CODES[i], h_hdr(h, m, "Via", 0), call);
+		h_ack(h, &(struct h_req){.call_id = call}, h_expect_response(h, H_CALLER, 502));
+		if (CODES[i] >= 300)
+			h_expect_request(h, H_A, "ACK");
+		h_expect_silence(h);
+	}
+	h_run(h, 40000);
+	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	assert_int_equal(h_shared(h)->inflight, 0);
+	h_stop(h);
+}
+
 /* Both Vias in one line, as some elements write them. */
 static void test_joined_vias(void **state)
 {
@@ -407,6 +431,7 @@ int main(void)
 		cmocka_unit_test(test_timer_c_and_nothing),
 		cmocka_unit_test(test_stray_responses),
 		cmocka_unit_test(test_response_without_second_via),
+		cmocka_unit_test(test_final_without_second_via),
 		cmocka_unit_test(test_joined_vias),
 		cmocka_unit_test(test_redirect_and_global_failure),
 	};
