@@ -244,13 +244,14 @@ static void best_offer(struct context *c, struct branch *b, unsigned status, con
 	c->best_len = (size_t)n;
 }
 
-static void best_send_challenges(struct context *c)
+/* False: they do not fit into one message. */
+static bool best_send_challenges(struct context *c)
 {
 	struct proxy *p = c->proxy;
 	struct sip_edits e = {0};
 
 	if (sip_msg_parse(&p->room, c->best_bytes, c->best_len, false) < 0)
-		return;
+		return false;
 	const struct sip_msg *m = &p->room.msg;
 	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_WWW_AUTHENTICATE);
 	if (!h)
@@ -258,13 +259,14 @@ static void best_send_challenges(struct context *c)
 	if (!h)
 		h = sip_msg_hdr(m, SIP_HDR_CSEQ);
 	if (!h)
-		return;
+		return false;
 	while (sip_hdr_next(m, h))
 		h = sip_hdr_next(m, h);
 	sip_edits_add(&e, h->end, 0, buf_view(&c->challenges));
 	long n = sip_edits_apply(&e, m, p->out, sizeof(p->out));
 	if (n > 0)
 		context_respond(c, c->best, slice_make(p->out, (size_t)n));
+	return n > 0;
 }
 
 /* True if its targets are where a user of ours has registered. */
@@ -298,9 +300,7 @@ static void best_send(struct context *c)
 		context_respond_local(c, 500, SLICE_NONE);
 	else if (!c->best_bytes)
 		context_respond_local(c, status, SLICE_NONE);
-	else if (c->challenges.len && (status == 401 || status == 407))
-		best_send_challenges(c);
-	else
+	else if (!c->challenges.len || (status != 401 && status != 407) || !best_send_challenges(c))
 		context_respond(c, status, slice_make(c->best_bytes, c->best_len));
 }
 
@@ -369,6 +369,14 @@ static bool hop_failed(unsigned status, const struct sip_msg *m)
 	return status == 503 || (!m && status == 408);
 }
 
+/* Whether another way to the branch's target may be tried: nobody has given up, and nobody has refused for all (16.7 step 5). */
+static bool branch_may_go_on(const struct branch *b)
+{
+	const struct context *c = b->context;
+
+	return !c->cancelled && !c->final_sent && !b->cancel_wanted && c->best < 600;
+}
+
 void context_branch_done(struct branch *b, unsigned status, const struct sip_msg *m)
 {
 	struct context *c = b->context;
@@ -377,8 +385,7 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 	b->done = 1;
 	b->status = (uint16_t)status;
 	branch_stop(c->proxy, b);
-	if (hop_failed(status, m) && b->hop_next < b->hop_count && !c->cancelled && !c->final_sent &&
-	    !b->cancel_wanted) {
+	if (hop_failed(status, m) && b->hop_next < b->hop_count && branch_may_go_on(b)) {
 		branch_next_hop(b);
 		context_advance(c);
 		context_leave(c);
@@ -387,8 +394,7 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 	/* The phone was not reached over this flow: not its answer, and nothing that the caller would understand. */
 	if (status == 430 && m && c->target && c->target[b->target].aor.len)
 		m = NULL;
-	if ((status == 430 || hop_failed(status, m)) && !c->cancelled && !c->final_sent && !b->cancel_wanted &&
-	    alternate_start(c, b)) {
+	if ((status == 430 || hop_failed(status, m)) && branch_may_go_on(b) && alternate_start(c, b)) {
 		context_advance(c);
 		context_leave(c);
 		return;

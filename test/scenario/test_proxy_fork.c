@@ -191,6 +191,32 @@ static void test_global_failure(void **state)
 	h_stop(h);
 }
 
+/* 16.7 step 5: after a 6xx nothing new is begun, also not another address of a target whose CANCEL went wrong. */
+static void test_nothing_after_global_failure(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct harness *h = h_start(
+			H_LISTEN
+			"gateway \"gw\" { target = {\"sip:two.test\", \"sip:192.0.2.22\"} policy = parallel }\n"
+			"route \"all\" { domain = \"example.test\" gateway = \"gw\" }\n");
+		const struct sip_msg *b = H_CALL(h, H_B);
+		h_resolved(h, h_expect_resolve(h, "two.test"), 0, "192.0.2.21:5060 192.0.2.23:5060");
+		const struct sip_msg *a = h_expect_request(h, H_A, "INVITE");
+		H_REP(h, a, 180);
+		h_expect_response(h, H_CALLER, 180);
+		final(h, b, 603);
+		h_expect_request(h, H_A, "CANCEL");
+		if (i == 0)
+			final(h, a, 503);
+		else
+			h_run(h, 32100);
+		h_expect_response(h, H_CALLER, 603);
+		h_expect_silence(h);
+		h_stop(h);
+	}
+}
+
 static void test_ok_beats_global_failure(void **state)
 {
 	(void)state;
@@ -247,6 +273,25 @@ static void test_challenges_among_others(void **state)
 }
 
 /* --- serial --- */
+
+/* More challenges than a message has room for: the caller gets those of the best one. */
+static void test_challenges_too_many(void **state)
+{
+	(void)state;
+	static char body[62000];
+	struct harness *h = h_start(CONF_TWO("parallel"));
+	const struct sip_msg *a = H_CALL(h, H_A), *b = h_expect_request(h, H_B, "INVITE");
+	memset(body, 'x', sizeof(body) - 1);
+	H_REP(h, a, 401, .extra = "WWW-Authenticate: Digest realm=\"a\", nonce=\"1\"\n", .body = body);
+	H_REP(h, b, 401,
+	      .extra = h_keepf(h, "WWW-Authenticate: Digest realm=\"b\", nonce=\"%.8000s\"\n", body));
+	const struct sip_msg *m = h_expect_response(h, H_CALLER, 401);
+	assert_true(h_has(m, "realm=\"a\""));
+	h_ack(h, &(struct h_req){0}, m);
+	h_run(h, 40000);
+	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_stop(h);
+}
 
 static void test_serial_fails_over(void **state)
 {
@@ -480,9 +525,11 @@ int main(void)
 		cmocka_unit_test(test_best_response),
 		cmocka_unit_test(test_timeout_among_others),
 		cmocka_unit_test(test_global_failure),
+		cmocka_unit_test(test_nothing_after_global_failure),
 		cmocka_unit_test(test_ok_beats_global_failure),
 		cmocka_unit_test(test_challenges),
 		cmocka_unit_test(test_challenges_among_others),
+		cmocka_unit_test(test_challenges_too_many),
 		cmocka_unit_test(test_serial_fails_over),
 		cmocka_unit_test(test_serial_timeout),
 		cmocka_unit_test(test_serial_all_fail),
