@@ -7,6 +7,7 @@
 #include "base/counters.h"
 #include "base/log.h"
 #include "registrar/digest.h"
+#include "sip/auth.h"
 
 #define HELD_MAX      1024 /* refusals waiting, of one worker; beyond it a request is dropped */
 #define AUTH_LOG      5    /* lines a second */
@@ -168,4 +169,24 @@ bool auth_caller(struct proxy *p, struct packet *pk, bool required)
 	count(CNT_REFUSED_IDENTITY);
 	reply_stateless(p, pk, 403, "Not A Local User", SLICE_NONE);
 	return false;
+}
+
+static bool is_asked_for(const struct proxy *p, int d)
+{
+	bool asked = p->config->domain[d].authenticate;
+
+	for (unsigned i = 0; i < p->config->route_count && !asked; i++)
+		asked = p->config->route[i].authenticate;
+	return asked;
+}
+
+bool auth_consumes(const struct proxy *p, struct slice credentials)
+{
+	struct sip_auth c;
+	int d;
+
+	if (!p->digest || sip_auth_parse(credentials, &c) < 0)
+		return false;
+	d = self_domain(p, c.realm);
+	return d >= 0 && is_asked_for(p, d);
 }

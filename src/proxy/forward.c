@@ -201,6 +201,13 @@ static void edit_routes(const struct forward_args *a, struct sip_edits *e)
 			sip_edits_remove_value(e, a->m, &it);
 }
 
+static void edit_credentials(const struct proxy *p, const struct sip_msg *m, struct sip_edits *e)
+{
+	for (const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_PROXY_AUTHORIZATION); h; h = sip_hdr_next(m, h))
+		if (auth_consumes(p, sip_hdr_value(m, h)))
+			sip_edits_add(e, h->off, h->end - h->off, SLICE_NONE);
+}
+
 long forward_build(struct proxy *p, const struct forward_args *a, char branch[static TOKEN_BRANCH_LEN])
 {
 	const struct sip_msg *m = a->m;
@@ -249,6 +256,7 @@ long forward_build(struct proxy *p, const struct forward_args *a, char branch[st
 		sip_edits_add(&e, first_route ? first_route->off : via->off, 0, buf_view(&w));
 	}
 	edit_routes(a, &e);
+	edit_credentials(p, m, &e);
 	if (strict) {
 		/* Behind all other Route values: a line of its own after the last header. */
 		mark = w.len;

@@ -107,6 +107,8 @@ static inline uint64_t proxy_wall(const struct proxy *p)
 bool auth_require(struct proxy *p, struct packet *pk, const struct config_domain *d, bool proxy);
 /* A request that calls somebody: from a user of ours it must show that it is; `required`: nobody else may send it. */
 bool auth_caller(struct proxy *p, struct packet *pk, bool required);
+/* Whether a Proxy-Authorization is for us alone (RFC 3261 22.3): whoever is called could try out passwords with it. */
+bool auth_consumes(const struct proxy *p, struct slice credentials);
 void auth_destroy_all(struct proxy *p);
 
 /* --- register.c --- */

@@ -225,6 +225,31 @@ static void test_call(void **state)
 	h_expect_response(h, H_CALLER, 200);
 }
 
+/* 22.3: credentials for our realm are for us; those for another go on. */
+static void test_credentials_end_here(void **state)
+{
+	(void)state;
+	static const char other[] =
+		"Proxy-Authorization: Digest username=\"alice\", realm=\"other.test\", nonce=\"1\", "
+		"uri=\"sip:bob@local.test\", response=\"0\"\n";
+	H_REGISTER(h, .name = "bob");
+	H_REQ(h, AS_ALICE, TO_BOB);
+	const char *line = H_CRED(h, h_expect_response(h, H_CALLER, 407), .name = "alice", .password = "secret",
+				  .method = "INVITE", .ruri = "sip:bob@local.test");
+	const struct sip_msg *m = H_CALL(h, H_A, AS_ALICE, TO_BOB, .cseq = 2,
+					 .extra = h_keepf(h, "%sX-One: 1\n%sX-Two: 2\n", line, other));
+	assert_int_equal(h_hdr_count(m, "Proxy-Authorization"), 1);
+	assert_true(h_has(m, "realm=\"other.test\""));
+	h_assert_hdr(h, m, "X-One", "1");
+	h_assert_hdr(h, m, "X-Two", "2");
+	H_REP(h, m, 200);
+	/* the ACK has them too, for it cannot be challenged */
+	const char *routes = h_route_set(h, h_expect_response(h, H_CALLER, 200));
+	H_REQ(h, AS_ALICE, .to_hdr = "<sip:bob@local.test>", .ruri = "sip:callee@" H_A, .method = "ACK",
+	      .to_tag = "bob", .cseq = 2, .branch = "z9hG4bK-ack", .extra = h_keepf(h, "%s%s", routes, line));
+	assert_int_equal(h_hdr_count(h_expect_request(h, H_A, "ACK"), "Proxy-Authorization"), 0);
+}
+
 /* 22.1: CANCEL and ACK are never challenged, whatever they belong to. */
 static void test_never_challenged(void **state)
 {
@@ -495,6 +520,7 @@ int main(void)
 		T(test_identity),
 		T(test_address),
 		T(test_call),
+		T(test_credentials_end_here),
 		T(test_never_challenged),
 		T(test_callers),
 		T(test_malformed),
