@@ -54,6 +54,18 @@ static void drop_maddr(const struct proxy *p, struct plan *plan, char *text, siz
 	}
 }
 
+/* On top, the name of a domain of ours with nothing before it: a user agent has its outbound proxy by that name, and by it has come here. */
+static bool is_own_domain(const struct proxy *p, const struct sip_uri *u)
+{
+	if ((u->scheme != SIP_SCHEME_SIP && u->scheme != SIP_SCHEME_SIPS) || u->has_user ||
+	    !self_is_domain(p, u->host))
+		return false;
+	for (unsigned i = 0; u->port && i < p->config->listen_count; i++)
+		if (p->config->listen[i].addr.port == u->port)
+			return true;
+	return u->port == 0;
+}
+
 /* Takes our own values off the top of the route set (two when the request changes listeners here, RFC 5658). */
 static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool authorized, struct plan *plan)
 {
@@ -74,7 +86,8 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 		struct sip_nameaddr na;
 		if (sip_nameaddr_parse(v, &na) < 0 || sip_uri_parse(na.uri, &u) < 0)
 			return 400;
-		if (plan->route.own < 2 && plan->route.own == i && self_is_uri(p, &u)) {
+		if (plan->route.own < 2 && plan->route.own == i &&
+		    (self_is_uri(p, &u) || (i == 0 && is_own_domain(p, &u)))) {
 			authorized = authorized || token_route_check(&p->keys, m, u.user, &plan->toward);
 			/* The second names the side that the request leaves on. */
 			if (i == 1 || (plan->route.last_used && i == 0))

@@ -176,6 +176,30 @@ static void test_route_to_us(void **state)
 	h_stop(h);
 }
 
+/* A user agent whose outbound proxy is given by the domain's name puts that into a Route. */
+static void test_route_to_domain(void **state)
+{
+	(void)state;
+	static const char *const ours[] = {"<sip:Local.Test;lr>", "<sip:local.test:5060;lr>",
+					   "<sip:local.test.>", "<sip:local.test;lr>, <sip:192.0.2.1;lr>"};
+	static const char *const others[] = {
+		"<sip:local.test:5080;lr>", "<sip:sub.local.test;lr>", "<sip:bob@local.test;lr>",
+		"<sip:local.test;lr>, <sip:203.0.113.5;lr>", "<sip:203.0.113.5;lr>, <sip:local.test;lr>"};
+	struct harness *h = h_start(H_CONF_ONE);
+	for (unsigned i = 0; i < sizeof(ours) / sizeof(ours[0]); i++) {
+		const struct sip_msg *m = H_CALL(h, H_A, .call_id = h_keepf(h, "ours-%u", i),
+						 .extra = h_keepf(h, "Route: %s\n", ours[i]));
+		assert_null(h_hdr(h, m, "Route", 0));
+		h_assert_forwarded(h, h_last_received(h), m, false);
+	}
+	for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		H_REQ(h, .call_id = h_keepf(h, "others-%u", i), .extra = h_keepf(h, "Route: %s\n", others[i]));
+		h_expect_response(h, H_CALLER, 403);
+	}
+	h_expect_silence(h);
+	h_stop(h);
+}
+
 /* 16.6 step 6: a loose router after us. */
 static void test_next_is_loose(void **state)
 {
@@ -316,13 +340,21 @@ static void test_bad_route(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ack_of_ok),          cmocka_unit_test(test_requests_of_both_sides),
-		cmocka_unit_test(test_reinvite),           cmocka_unit_test(test_after_a_restart),
-		cmocka_unit_test(test_no_open_relay),      cmocka_unit_test(test_stray_ack),
-		cmocka_unit_test(test_route_to_us),        cmocka_unit_test(test_next_is_loose),
-		cmocka_unit_test(test_next_is_strict),     cmocka_unit_test(test_next_is_strict_and_last),
-		cmocka_unit_test(test_previous_is_strict), cmocka_unit_test(test_two_of_ours),
-		cmocka_unit_test(test_two_families),       cmocka_unit_test(test_bad_route),
+		cmocka_unit_test(test_ack_of_ok),
+		cmocka_unit_test(test_requests_of_both_sides),
+		cmocka_unit_test(test_reinvite),
+		cmocka_unit_test(test_after_a_restart),
+		cmocka_unit_test(test_no_open_relay),
+		cmocka_unit_test(test_stray_ack),
+		cmocka_unit_test(test_route_to_us),
+		cmocka_unit_test(test_route_to_domain),
+		cmocka_unit_test(test_next_is_loose),
+		cmocka_unit_test(test_next_is_strict),
+		cmocka_unit_test(test_next_is_strict_and_last),
+		cmocka_unit_test(test_previous_is_strict),
+		cmocka_unit_test(test_two_of_ours),
+		cmocka_unit_test(test_two_families),
+		cmocka_unit_test(test_bad_route),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
