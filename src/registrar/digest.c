@@ -245,7 +245,7 @@ enum digest_result digest_check(struct digest *d, struct store_reader *users, co
 		count(CNT_AUTH_STALE);
 		return DIGEST_STALE;
 	}
-	failures_forget(&d->failures, source, out->name);
+	failures_forget(&d->failures, source, out->name, now);
 	count(CNT_AUTH_OK);
 	return DIGEST_OK;
 }

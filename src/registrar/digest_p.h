@@ -31,7 +31,8 @@ void failures_deinit(struct failures *f);
 uint32_t failures_due(struct failures *f, const struct addr *source, struct slice user, uint64_t now);
 /* Another failure; returns the ms until the next attempt counts. */
 uint32_t failures_note(struct failures *f, const struct addr *source, struct slice user, uint64_t now);
-void failures_forget(struct failures *f, const struct addr *source, struct slice user);
+/* The user has succeeded: its failures are forgotten, and for a day those of others at its source do not delay it. */
+void failures_forget(struct failures *f, const struct addr *source, struct slice user, uint64_t now);
 
 struct digest {
 	unsigned char key[32]; /* const */

@@ -505,6 +505,52 @@ static void test_delays_of_a_source(void **state)
 	assert_int_equal(check(&c), DIGEST_OK);
 }
 
+/* One telephone with an old password does not shut out those behind the same NAT that are known there; who is not known there waits. */
+static void test_delays_spare_the_known(void **state)
+{
+	(void)state;
+	char nonce[128], name[16];
+	struct digest_client c = client(nonce_at(now, nonce));
+	assert_int_equal(check(&c), DIGEST_OK);
+	for (unsigned i = 0; i < 60; i++) {
+		snprintf(name, sizeof(name), "user%u", i);
+		struct digest_client wrong = client(nonce_at(now, nonce));
+		wrong.user = name;
+		assert_int_equal(check(&wrong), DIGEST_WRONG);
+		now += i < 59 ? user.delay + 16 : 16;
+	}
+	assert_true(user.delay > 0);
+	struct digest_client stranger = client(nonce_at(now, nonce));
+	stranger.user = "stranger";
+	assert_int_equal(check(&stranger), DIGEST_WRONG);
+	assert_true(user.delay > 0);
+	c = client(nonce_at(now, nonce));
+	assert_int_equal(check(&c), DIGEST_OK);
+	/* its own failures count as before, and it stays known */
+	for (unsigned i = 0; i < 3; i++) {
+		c = client(nonce_at(now, nonce));
+		c.password = "guess";
+		assert_int_equal(check(&c), DIGEST_WRONG);
+		assert_int_equal(user.delay, i < 2 ? 0 : 500);
+	}
+	c = client(nonce_at(now, nonce));
+	assert_int_equal(check(&c), DIGEST_WRONG);
+	now += 516;
+	c = client(nonce_at(now, nonce));
+	assert_int_equal(check(&c), DIGEST_OK);
+	/* for a day */
+	now += 86400000;
+	for (unsigned i = 0; i < 60; i++) {
+		snprintf(name, sizeof(name), "other%u", i);
+		struct digest_client wrong = client(nonce_at(now, nonce));
+		wrong.user = name;
+		assert_int_equal(check(&wrong), DIGEST_WRONG);
+		now += i < 59 ? user.delay + 16 : 16;
+	}
+	c = client(nonce_at(now, nonce));
+	assert_int_equal(check(&c), DIGEST_WRONG);
+}
+
 /* However small the clock's value, an empty slot is taken before one that counts. */
 static void test_failures_keep(void **state)
 {
@@ -703,6 +749,7 @@ int main(void)
 		T(test_delays),
 		T(test_delays_forgotten),
 		T(test_delays_of_a_source),
+		T(test_delays_spare_the_known),
 		T(test_failures_keep),
 		T(test_unknown_user),
 		T(test_users),
