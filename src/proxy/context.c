@@ -369,6 +369,12 @@ static bool hop_failed(unsigned status, const struct sip_msg *m)
 	return status == 503 || (!m && status == 408);
 }
 
+/* RFC 4320 4.2: when Timer F has fired here, so has the caller's. Nobody waits for what another way might bring. */
+static bool caller_gave_up(const struct context *c, unsigned status, const struct sip_msg *m)
+{
+	return !c->invite && !m && status == 408;
+}
+
 /* Whether another way to the branch's target may be tried: nobody has given up, and nobody has refused for all (16.7 step 5). */
 static bool branch_may_go_on(const struct branch *b)
 {
@@ -385,7 +391,10 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 	b->done = 1;
 	b->status = (uint16_t)status;
 	branch_stop(c->proxy, b);
-	if (hop_failed(status, m) && b->hop_next < b->hop_count && branch_may_go_on(b)) {
+	bool over = caller_gave_up(c, status, m);
+	if (over)
+		c->target_next = c->target_count;
+	if (hop_failed(status, m) && !over && b->hop_next < b->hop_count && branch_may_go_on(b)) {
 		branch_next_hop(b);
 		context_advance(c);
 		context_leave(c);
@@ -394,7 +403,7 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 	/* The phone was not reached over this flow: not its answer, and nothing that the caller would understand. */
 	if (status == 430 && m && c->target && c->target[b->target].aor.len)
 		m = NULL;
-	if ((status == 430 || hop_failed(status, m)) && branch_may_go_on(b) && alternate_start(c, b)) {
+	if ((status == 430 || hop_failed(status, m)) && !over && branch_may_go_on(b) && alternate_start(c, b)) {
 		context_advance(c);
 		context_leave(c);
 		return;

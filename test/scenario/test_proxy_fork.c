@@ -389,6 +389,30 @@ static void test_serial_other_methods(void **state)
 	h_stop(h);
 }
 
+/* When Timer F has fired, so has the caller's: another target would only get what the caller has given up, and maybe sent anew. */
+static void test_serial_other_methods_timeout(void **state)
+{
+	(void)state;
+	struct harness *h = h_start(SERIAL);
+	H_REQ(h, .method = "MESSAGE");
+	h_expect_request(h, H_A, "MESSAGE");
+	h_run(h, 120000);
+	h_take_response(h, H_CALLER, 100);
+	h_expect_silence(h);
+	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_stop(h);
+	h = h_start(
+		"listen \"udp:192.0.2.1:5060\" { }\nroute \"all\" { domain = \"example.test\" dns = true }\n");
+	H_REQ(h, .method = "MESSAGE");
+	h_resolved(h, h_expect_resolve(h, "example.test"), 0, "192.0.2.21:5060 192.0.2.22:5060");
+	h_expect_request(h, H_A, "MESSAGE");
+	h_run(h, 120000);
+	h_take_response(h, H_CALLER, 100);
+	h_expect_silence(h);
+	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_stop(h);
+}
+
 /* --- spreading --- */
 
 static const char *where(struct harness *h, const char *call_id)
@@ -536,6 +560,7 @@ int main(void)
 		cmocka_unit_test(test_serial_stops_at_global_failure),
 		cmocka_unit_test(test_serial_timer_c),
 		cmocka_unit_test(test_serial_other_methods),
+		cmocka_unit_test(test_serial_other_methods_timeout),
 		cmocka_unit_test(test_round_robin),
 		cmocka_unit_test(test_failover_of_each_policy),
 		cmocka_unit_test(test_hash),
