@@ -123,6 +123,34 @@ static void put_record_route(struct proxy *p, const struct flow *side, bool sips
 	buf_lit(b, ";lr>\r\n");
 }
 
+/* True if `host` is an address, but not that of the source; with a port to compare (not 0) another port is another address. */
+static bool is_elsewhere(struct slice host, uint16_t port, const struct addr *source)
+{
+	struct addr a;
+
+	return addr_parse_ip(host, port, &a) == 0 &&
+	       !(addr_eq_ip(&a, source) && (port == 0 || port == source->port));
+}
+
+/* A caller over UDP behind a NAT: straight from it, and neither its Via nor its Contact names where it is. The Via alone says less: it
+ * may send from another port than it listens on, unless it has asked for rport (RFC 3581). */
+static bool is_behind_nat(const struct sip_msg *m, const struct flow *source)
+{
+	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_VIA);
+	uint16_t port = m->via.port ? m->via.port : 5060;
+	struct sip_values it = {0};
+	struct sip_nameaddr na;
+	struct sip_uri uri;
+	struct slice v;
+
+	if (h->next >= 0 || h->value_len != m->via.whole.len ||
+	    !is_elsewhere(sip_slice(m, m->via.host), m->via.has_rport ? port : 0, &source->remote))
+		return false;
+	return sip_values_next(m, SIP_HDR_CONTACT, &it, &v) && sip_nameaddr_parse(v, &na) == 0 &&
+	       sip_uri_parse(na.uri, &uri) == 0 &&
+	       is_elsewhere(uri.host, uri.port ? uri.port : 5060, &source->remote);
+}
+
 /* Requests inside the dialog come back by these. A side that is reached over a connection of its own, or through a NAT, is so then
  * too. */
 static void put_record_routes(struct proxy *p, const struct forward_args *a, struct buf *b)
@@ -130,7 +158,7 @@ static void put_record_routes(struct proxy *p, const struct forward_args *a, str
 	const struct sip_msg *m = a->m;
 	struct slice top = a->target->route.len ? forward_first(a->target->route) : a->route->next;
 	bool sips = wants_tls(a) || is_sips(top);
-	const struct flow *caller = a->source->conn ? a->source : NULL;
+	const struct flow *caller = a->source->conn || is_behind_nat(m, a->source) ? a->source : NULL;
 	const struct flow *callee = a->target->has_flow ? a->out : NULL;
 	char text[TOKEN_FLOW_MAX];
 	unsigned n = TOKEN_ROUTE_LEN;

@@ -62,6 +62,50 @@ static void test_back_over_the_callers_connection(void **state)
 	h_stop(h);
 }
 
+struct udp_caller {
+	const char *from, *vias, *contact;
+	const char *bye; /* where the callee's BYE goes */
+};
+
+/* Over UDP a NAT is seen by the addresses that the caller believes to have. */
+static void test_back_through_a_nat(void **state)
+{
+	(void)state;
+	static const struct udp_caller all[] = {
+		/* behind a NAT */
+		{"203.0.113.9:31234", "10.0.0.7:5060;rport", "10.0.0.7:5060", "203.0.113.9:31234"},
+		{"203.0.113.9:31234", "10.0.0.7:5060", "10.0.0.7", "203.0.113.9:31234"},
+		{"203.0.113.9:31234", "203.0.113.9:5060;rport", "203.0.113.9:5060", "203.0.113.9:31234"},
+		/* its Contact is where it is */
+		{"203.0.113.9:31234", "10.0.0.7:5060;rport", "203.0.113.9:31234", "203.0.113.9:31234"},
+		/* not behind one: it sends from another port than it listens on, or takes requests elsewhere */
+		{"203.0.113.9:31234", "203.0.113.9:5060", "203.0.113.9:5060", "203.0.113.9:5060"},
+		{"203.0.113.9:5060", "203.0.113.9:5060;rport", "203.0.113.10:5060", "203.0.113.10:5060"},
+		{"203.0.113.9:5060", "sbc.example.org;rport", "203.0.113.10:5060", "203.0.113.10:5060"},
+		/* it came through another proxy, which has its own ways */
+		{"203.0.113.9:5062", "203.0.113.8:5062;branch=z9hG4bK-up, SIP/2.0/UDP 10.0.0.7", "203.0.113.10",
+		 "203.0.113.10:5060"},
+	};
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		const struct udp_caller *c = &all[i];
+		struct harness *h = s_start();
+		h_recv(h, c->from,
+		       "INVITE sip:bob@192.0.2.21 SIP/2.0\nVia: SIP/2.0/UDP %s;branch=z9hG4bK-1\n"
+		       "From: <sip:alice@caller.test>;tag=alice\nTo: <sip:bob@example.test>\nCall-ID: call-1\n"
+		       "CSeq: 1 INVITE\nContact: \"Alice\" <sip:alice@%s>\nContent-Length: 0\n\n",
+		       c->vias, c->contact);
+		const struct sip_msg *m = h_expect_request(h, H_A, "INVITE");
+		struct dialog d = {.callee_route = h_route_set(h, m)};
+		H_REP(h, m, 200);
+		h_forget(h);
+		CALLEE(h, d, "BYE", .ruri = h_keepf(h, "sip:alice@%s", c->contact));
+		m = h_expect_request(h, c->bye, "BYE");
+		assert_null(h_hdr(h, m, "Route", 0));
+		h_expect_silence(h);
+		h_stop(h);
+	}
+}
+
 static void test_tls_and_a_restart(void **state)
 {
 	(void)state;
@@ -276,6 +320,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_back_over_the_callers_connection),
+		cmocka_unit_test(test_back_through_a_nat),
 		cmocka_unit_test(test_tls_and_a_restart),
 		cmocka_unit_test(test_dead_connection),
 		cmocka_unit_test(test_never_back_over_the_same),
