@@ -5,7 +5,6 @@
 #include <gnutls/crypto.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/counters.h"
 #include "base/hash.h"
 #include "digest_p.h"
@@ -18,9 +17,13 @@
 #define NONCE_RAW    (NONCE_TIME + NONCE_RANDOM + NONCE_MAC)
 #define NONCE_LEN    (2 * NONCE_RAW) /* characters */
 #define MAC_LEN      32
+#define RUN          16 /* bytes */
 
 int digest_create(const unsigned char secret[static STORE_SECRET_LEN], struct digest **out)
 {
+	/* What counts were used before a restart is not known: nonces from before it are nobody's. The clock could not tell which
+	 * these are: it may be set back. */
+	unsigned char text[5 + RUN] = {'n', 'o', 'n', 'c', 'e'};
 	struct digest *d = calloc(1, sizeof(*d));
 	int rc = -ENOMEM;
 
@@ -29,14 +32,14 @@ int digest_create(const unsigned char secret[static STORE_SECRET_LEN], struct di
 	rc = replay_init(&d->replay);
 	if (!rc)
 		rc = failures_init(&d->failures);
-	if (!rc && gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, STORE_SECRET_LEN, "nonce", 5, d->key) < 0)
+	if (!rc &&
+	    (gnutls_rnd(GNUTLS_RND_NONCE, text + 5, RUN) < 0 ||
+	     gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, STORE_SECRET_LEN, text, sizeof(text), d->key) < 0))
 		rc = -EIO;
 	if (rc) {
 		digest_destroy(d);
 		return rc;
 	}
-	/* What counts were used before a restart is not known: nonces from before it are stale. */
-	d->since = clock_wall_ns() / 1000000u;
 	*out = d;
 	return 0;
 }
@@ -92,7 +95,7 @@ static bool nonce_fresh(const struct digest *d, struct slice nonce, struct slice
 		return false;
 	for (unsigned i = 0; i < NONCE_TIME; i++)
 		when = when << 8 | raw[i];
-	return when >= d->since && when <= now + 1000 && now <= when + DIGEST_NONCE_LIFE;
+	return when <= now + 1000 && now <= when + DIGEST_NONCE_LIFE;
 }
 
 static bool is_offered(const struct digest_realm *r, enum sip_auth_algorithm a)

@@ -35,8 +35,7 @@ uint32_t failures_note(struct failures *f, const struct addr *source, struct sli
 void failures_forget(struct failures *f, const struct addr *source, struct slice user, uint64_t now);
 
 struct digest {
-	unsigned char key[32]; /* const */
-	uint64_t since;        /* const: ms of the wall clock: nonces from before are stale */
+	unsigned char key[32]; /* const: another in each run */
 	struct replay replay;
 	struct failures failures;
 };

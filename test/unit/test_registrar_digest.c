@@ -294,11 +294,26 @@ static void test_expiry(void **state)
 	assert_int_equal(check(&c), DIGEST_STALE);
 	assert_int_equal(user.delay, 0);
 	assert_int_equal(counters_sum(CNT_AUTH_WRONG), 0);
-	/* from the run before, from the future */
-	c = client(nonce_at(d->since - 1, nonce));
-	assert_int_equal(check(&c), DIGEST_STALE);
+	/* from the future */
 	c = client(nonce_at(now + 60000, nonce));
 	assert_int_equal(check(&c), DIGEST_STALE);
+}
+
+/* Which counts of a nonce were used before a restart is not known. That is not told by the clock, which may have been ahead when we
+ * were started. */
+static void test_runs(void **state)
+{
+	(void)state;
+	char nonce[128];
+	struct digest *before = d;
+	nonce_at(now, nonce);
+	assert_int_equal(digest_create(SECRET, &d), 0);
+	struct digest_client c = client(nonce);
+	assert_int_equal(check(&c), DIGEST_STALE);
+	now -= 7200000;
+	c = client(nonce_at(now, nonce));
+	assert_int_equal(check(&c), DIGEST_OK);
+	digest_destroy(before);
 }
 
 /* A nonce of another realm, one that was changed, one that was never given. */
@@ -742,6 +757,7 @@ int main(void)
 		T(test_none),
 		T(test_malformed),
 		T(test_expiry),
+		T(test_runs),
 		T(test_forged),
 		T(test_replay),
 		T(test_replay_full),
