@@ -85,6 +85,7 @@ static void probe_next(struct timer *t, msec_t now)
 	}
 }
 
+/* What is answered lingers on its own, and the next one need not wait for its end. */
 static void probe_drop(struct probe *b)
 {
 	struct txn *t = b->client;
@@ -110,8 +111,11 @@ void probe_response(void *owner, unsigned status)
 {
 	struct probe *b = owner;
 
+	if (status < 200)
+		return;
+	probe_drop(b);
 	/* 408 and 503 are what stands between us and the target saying that it is not there. */
-	if (status >= 200 && timer_is_set(&b->timeout))
+	if (timer_is_set(&b->timeout))
 		probe_result(b, status != 408 && status != 503);
 }
 

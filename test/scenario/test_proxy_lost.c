@@ -395,6 +395,26 @@ static void test_probes(void **state)
 	h_stop(h);
 }
 
+/* An answered probe lingers for copies of the answer (Timer K), and the next one does not wait for that. */
+static void test_probes_often(void **state)
+{
+	(void)state;
+	struct harness *h =
+		h_start(H_LISTEN "gateway \"gw\" { target = {\"sip:192.0.2.21\"} probe_interval = 2s }\n"
+				 "route \"all\" { gateway = \"gw\" }\n");
+	h_run(h, 10);
+	for (unsigned i = 0; i < 4; i++) {
+		const struct sip_msg *m = h_expect_request(h, H_A, "OPTIONS");
+		H_REP(h, m, 200);
+		H_REP(h, m, 200);
+		h_run(h, 2020);
+	}
+	assert_int_equal(h_shared(h)->states->state[0].probes, 4);
+	h_run(h, 3000); /* and then no answer */
+	assert_int_equal(h_shared(h)->states->state[0].down, 1);
+	h_stop(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -413,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_unacked_message),
 		cmocka_unit_test(test_no_connection_to_be_had),
 		cmocka_unit_test(test_probes),
+		cmocka_unit_test(test_probes_often),
 	};
 	return cmocka_run_group_tests_name("proxy_lost", tests, NULL, NULL);
 }
