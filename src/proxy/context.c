@@ -288,8 +288,8 @@ static void best_send(struct context *c)
 			txn_set_owner(t, NULL);
 			txn_server_abandon(t);
 		}
-	} else if (c->best_local && context_is_user(c) && (status == 408 || status == 430 || status == 503) &&
-		   !c->overload) {
+	} else if (c->best_local && context_is_user(c) && !c->overload &&
+		   (status == 404 || status == 408 || status == 416 || status == 430 || status == 503)) {
 		/* A user of ours who is registered and not there. The registrar is here: nobody behind us could try another flow (RFC 5626 5.3). */
 		context_respond_local(c, 480, SLICE_NONE);
 	} else if (status == 503 && c->overload) {

@@ -1,4 +1,6 @@
 /* Where a user is: targets from registrations, their order and their ways (RFC 3261 16.5 and 16.6, RFC 3327, RFC 5626 5.3). */
+#include <errno.h>
+
 #include "base/counters.h"
 #include "harness.h"
 
@@ -52,6 +54,18 @@ static void test_one(void **state)
 	h_expect_response(h, H_CALLER, 200);
 	/* escapes and the domain's case are one address (19.1.4) */
 	H_CALL(h, H_A, .call_id = "2", .ruri = "sip:%62ob@LOCAL.test;x=y");
+}
+
+/* A contact by a name that does not exist: bob does, and is not there. 404 would say that he does not. */
+static void test_lost_name(void **state)
+{
+	(void)state;
+	bound("Via: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK-below\nContact: <sip:bob@gone.test>\n");
+	H_REQ(h, BOB);
+	h_expect_response(h, H_CALLER, 100);
+	h_resolved(h, h_expect_resolve(h, "gone.test"), -ENOENT, NULL);
+	h_expect_response(h, H_CALLER, 480);
+	h_expect_silence(h);
 }
 
 static void test_nobody(void **state)
@@ -484,6 +498,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_one),
+		T(test_lost_name),
 		T(test_nobody),
 		T(test_parallel),
 		T(test_serial),
