@@ -96,6 +96,8 @@ void proxy_reconfigure(struct proxy *p, const struct config *c);
 
 /* After a batch's decisions, before anything of it is sent: makes its state changes durable, and answers what waited for that. */
 void proxy_commit(struct proxy *p);
+/* No batch comes any more: stores what proxy_commit may put off, the ends of calls. */
+void proxy_flush(struct proxy *p);
 
 /* Main, before the workers run. Makes a response context again from its record, which was this worker's (`moved` false: its record stays where it
  * is), or another's (it is written with the first batch). 0; -EBADMSG: damaged; -EPROTONOSUPPORT: of another version; -EEXIST: it is there; -ENOMEM,

@@ -36,6 +36,8 @@ struct worker_core {
 	void (*reconfigure)(struct proxy *p, const struct config *c);
 	/* Makes the state changes of the batch durable before anything of it is sent; may be NULL. */
 	void (*commit)(struct proxy *p);
+	/* After the last batch; may be NULL. */
+	void (*flush)(struct proxy *p);
 };
 
 struct worker_pool_config {

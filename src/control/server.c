@@ -31,6 +31,7 @@ static const struct worker_core core = {
 	.conn_lost = proxy_conn_lost,
 	.reconfigure = proxy_reconfigure,
 	.commit = proxy_commit,
+	.flush = proxy_flush,
 };
 
 static void signal_set(sigset_t *set)

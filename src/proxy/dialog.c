@@ -118,6 +118,7 @@ void dialog_ended(struct proxy *p, const struct sip_msg *m)
 	if (!p->calls || !m->to_tag.len || !(d = change_add(p, m, 0)))
 		return;
 	d->ended = true;
+	p->dialog_ends++;
 }
 
 int recover_dialog_call_id(struct slice bytes, struct slice *call_id)
@@ -132,9 +133,9 @@ int recover_dialog_call_id(struct slice bytes, struct slice *call_id)
 	return u.bad ? -EBADMSG : 0;
 }
 
-bool dialog_pending(const struct proxy *p)
+bool dialog_is_urgent(const struct proxy *p)
 {
-	return p->dialogs != NULL;
+	return p->dialog_changes > p->dialog_ends;
 }
 
 static int write_one(struct proxy *p, struct store_txn *t, struct dialog_change *d)
@@ -189,7 +190,7 @@ void dialog_clear(struct proxy *p)
 		free(d);
 	}
 	p->dialogs_tail = &p->dialogs;
-	p->dialog_changes = 0;
+	p->dialog_changes = p->dialog_ends = 0;
 }
 
 /* --- those whose end nobody told --- */

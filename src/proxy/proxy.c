@@ -172,6 +172,7 @@ int proxy_create(const struct proxy_env *env, struct proxy **out)
 	p->calls = env->calls;
 	p->started = proxy_now(p);
 	p->next_record = proxy_wall(p) << 20;
+	snapshot_init(p);
 	dialog_start(p);
 	sweep_start(p);
 	*out = p;
@@ -234,6 +235,11 @@ void proxy_commit(struct proxy *p)
 	register_commit(p);
 	if (p->reader)
 		store_read_end(p->reader);
+}
+
+void proxy_flush(struct proxy *p)
+{
+	snapshot_flush(p);
 }
 
 unsigned proxy_contexts(const struct proxy *p)

@@ -82,10 +82,12 @@ struct proxy {
 	struct context *dirty; /* touched by this batch, by dirty_next */
 	uint64_t *ended;       /* records to be deleted with this batch */
 	unsigned ended_count, ended_room;
-	char *snap;                                    /* a record under construction */
-	size_t snap_room;                              /* bytes */
+	char *snap;              /* a record under construction */
+	size_t snap_room;        /* bytes */
+	struct timer ends_timer; /* runs while nothing but ends waits for a commit */
+	bool ends_due;
 	struct dialog_change *dialogs, **dialogs_tail; /* of this batch */
-	unsigned dialog_changes, dialogs_new, dialogs_gone;
+	unsigned dialog_changes, dialog_ends, dialogs_new, dialogs_gone;
 	struct timer dialog_timer;
 	char dialog_place[16]; /* where the next look for old dialogs begins */
 	unsigned dialog_place_len;
@@ -348,7 +350,9 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 /* --- snapshot.c: contexts in the store --- */
 void snapshot_touch(struct context *c);  /* written with this batch */
 void snapshot_forget(struct context *c); /* about to be freed: its record goes with this batch */
+void snapshot_init(struct proxy *p);
 void snapshot_commit(struct proxy *p);
+void snapshot_flush(struct proxy *p); /* the ends that snapshot_commit has put off */
 void snapshot_deinit(struct proxy *p);
 
 /* --- recover.c --- */
@@ -363,7 +367,7 @@ void dialog_stop(struct proxy *p);
 void dialog_confirmed(struct proxy *p, const struct sip_msg *m); /* a 2xx to an INVITE goes to the caller */
 void dialog_refreshed(struct proxy *p, const struct sip_msg *m); /* a 2xx inside it that may put off its end */
 void dialog_ended(struct proxy *p, const struct sip_msg *m);     /* a BYE goes by */
-bool dialog_pending(const struct proxy *p);
+bool dialog_is_urgent(const struct proxy *p); /* something of it must be stored before this batch is sent */
 int dialog_write(struct proxy *p, struct store_txn *t);
 int dialog_delete(struct proxy *p, struct store_txn *t); /* only those that end */
 void dialog_counted(struct proxy *p);                    /* what dialog_write did is committed */

@@ -11,6 +11,8 @@
 
 #define SNAPSHOT_ROOM 8192      /* bytes, to begin with */
 #define ENDED_MAX     (1 << 20) /* records that a store which fails is to delete later */
+#define ENDS_DELAY    100       /* ms that the end of a call may wait for company */
+#define ENDS_MAX      1000      /* ends that do */
 #define ENDED_CHUNK   32        /* of them at once */
 
 /* --- which --- */
@@ -291,12 +293,44 @@ static void commit_ends(struct proxy *p)
 		p->ended_count = 0;
 }
 
+/* Nothing that is sent depends on the end of a call being stored: what a restart finds of it too much is over by its own deadlines. So ends alone
+ * make no commit, but go with the next one, or together with others a little later. True: they wait. */
+static bool put_off(struct proxy *p)
+{
+	if (p->dirty || p->ends_due || dialog_is_urgent(p) || p->ended_count + p->dialog_ends >= ENDS_MAX)
+		return false;
+	if (!timer_is_set(&p->ends_timer))
+		timer_set(p->wheel, &p->ends_timer, proxy_now(p) + ENDS_DELAY);
+	return true;
+}
+
+static void ends_are_due(struct timer *t, msec_t now)
+{
+	struct proxy *p = (struct proxy *)((char *)t - offsetof(struct proxy, ends_timer));
+
+	(void)now;
+	p->ends_due = true;
+}
+
+void snapshot_init(struct proxy *p)
+{
+	timer_init(&p->ends_timer, ends_are_due);
+}
+
+void snapshot_flush(struct proxy *p)
+{
+	p->ends_due = true;
+	snapshot_commit(p);
+}
+
 void snapshot_commit(struct proxy *p)
 {
 	int rc;
 
-	if (!p->dirty && !p->ended_count && !dialog_pending(p))
+	if ((!p->dirty && !p->ended_count && !p->dialog_changes) || put_off(p))
 		return;
+	timer_stop(p->wheel, &p->ends_timer);
+	p->ends_due = false;
 	p->dialogs_new = p->dialogs_gone = 0;
 	rc = commit(p, write_all);
 	if (rc) {
@@ -317,6 +351,7 @@ void snapshot_commit(struct proxy *p)
 
 void snapshot_deinit(struct proxy *p)
 {
+	timer_stop(p->wheel, &p->ends_timer);
 	free(p->snap);
 	free(p->ended);
 	dialog_clear(p);

@@ -198,6 +198,9 @@ void worker_pool_stop(struct worker_pool *pool)
 			worker_pool_post(pool->worker[i], &pool->worker[i]->stop);
 	for (unsigned i = 0; i < pool->count; i++)
 		thread_join(&pool->worker[i]->thread);
+	for (unsigned i = 0; i < pool->count && pool->core->flush; i++)
+		if (pool->worker[i]->proxy)
+			pool->core->flush(pool->worker[i]->proxy);
 }
 
 void worker_pool_destroy(struct worker_pool *pool)

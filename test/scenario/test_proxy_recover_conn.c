@@ -344,12 +344,42 @@ static void test_dialogs(void **state)
 	h_up(h);
 	assert_int_equal(dialogs(), 2);
 	bye(one, "one");
+	h_run(h, 150); /* an end alone makes no commit at once */
 	assert_int_equal(dialogs(), 1);
 	assert_int_equal(h_records(h, STORE_DIALOGS), 1);
 	h_run(h, 43200000 + 120000); /* 12 hours */
 	assert_int_equal(dialogs(), 0);
 	assert_int_equal(h_records(h, STORE_DIALOGS), 0);
 	finish();
+}
+
+/* Ends alone wait for the next commit, or for one that gathers them; before the process ends they are stored. */
+static void test_ends_gather(void **state)
+{
+	(void)state;
+	begin(H_CONF_ONE, NULL);
+	const struct sip_msg *ok[3];
+	static const char *const id[] = {"one", "two", "three"};
+	for (unsigned i = 0; i < 3; i++)
+		ok[i] = confirmed(id[i], NULL);
+	uint64_t commits = counters_sum(CNT_STORE_COMMITS);
+	bye(ok[0], "one");
+	bye(ok[1], "two");
+	assert_int_equal(h_records(h, STORE_DIALOGS), 3);
+	assert_int_equal(counters_sum(CNT_STORE_COMMITS), commits);
+	h_run(h, 150);
+	assert_int_equal(h_records(h, STORE_DIALOGS), 1);
+	assert_int_equal(counters_sum(CNT_STORE_COMMITS), commits + 1);
+	bye(ok[2], "three");
+	H_CALL(h, H_A, .call_id = "four");
+	assert_int_equal(h_records(h, STORE_DIALOGS), 0); /* with the new call's commit */
+	ok[0] = confirmed("five", NULL);
+	bye(ok[0], "five");
+	assert_int_equal(h_records(h, STORE_DIALOGS), 1);
+	proxy_flush(h_proxy(h));
+	assert_int_equal(h_records(h, STORE_DIALOGS), 0);
+	h_forget(h);
+	h_stop(h);
 }
 
 static void test_dialog_of_a_session_timer(void **state)
@@ -386,6 +416,7 @@ static void test_dialog_once(void **state)
 	const struct sip_msg *ok = h_expect_response(h, H_CALLER, 200);
 	assert_int_equal(dialogs(), 2);
 	bye(ok, "call-1");
+	h_run(h, 150);
 	assert_int_equal(dialogs(), 1);
 	H_REP(h, m, 200); /* late copies make no dialog again */
 	h_expect_response(h, H_CALLER, 200);
@@ -493,6 +524,7 @@ int main(void)
 		cmocka_unit_test(test_other_listeners),
 		cmocka_unit_test(test_dialogs),
 		cmocka_unit_test(test_dialog_of_a_session_timer),
+		cmocka_unit_test(test_ends_gather),
 		cmocka_unit_test(test_dialog_once),
 		cmocka_unit_test(test_store_full),
 		cmocka_unit_test(test_damaged_and_newer),
