@@ -124,7 +124,7 @@ $(FUZZ_BIN): %: %.o $(FUZZ_OBJ) $(O)/libholdfast.a
 # Tools that measure our own code are linked with it.
 $(O)/test/bench/location: $(O)/libholdfast.a
 $(O)/test/bench/location: TOOL_LIBS = $(PKG_LIBS) $(ALLOC_LIB)
-$(O)/test/bench/registers: TOOL_LIBS = $(PKG_LIBS)
+$(O)/test/bench/registers $(O)/test/bench/tlsload: TOOL_LIBS = $(PKG_LIBS)
 $(TOOL_BIN): %: %.o
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TOOL_LIBS)

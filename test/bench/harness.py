@@ -116,6 +116,22 @@ def process_pss(pid):
     return 0
 
 
+def process_split(pids):
+    """(private, shared) bytes of memory of some processes; what they share is counted once."""
+    private = shared = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup") as f:
+                for line in f:
+                    if line.startswith("Pss_Anon:"):
+                        private += int(line.split()[1]) * 1024
+                    elif line.startswith("Pss_Shmem:"):
+                        shared += int(line.split()[1]) * 1024
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return private, shared
+
+
 def tcp_port_open(port):
     with socket.socket() as s:
         try:
@@ -127,12 +143,13 @@ def tcp_port_open(port):
 
 class Server:
     """One of those under test, in a temporary folder of its own. Kinds: holdfast, which keeps calls in its store; memory, which is Holdfast with
-    store.transactions = false; kamailio; relay. `transport`: udp or tcp, of both sides."""
+    store.transactions = false; kamailio; relay. `transport`: udp, tcp or tls, of both sides; tls needs `certificates`."""
 
-    def __init__(self, kind, uas, options="", transport="udp"):
+    def __init__(self, kind, uas, options="", transport="udp", certificates=None):
         self.kind = kind
         self.uas = uas
-        self.port = free_port()
+        self.port = free_port(socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM)
+        self.certificates = certificates
         self.transport = transport
         self.ours = kind in ("holdfast", "memory")
         self.http = free_port(socket.SOCK_STREAM) if self.ours else None
@@ -145,14 +162,26 @@ class Server:
 
     def fill(self, template, name):
         with open(os.path.join(HERE, template)) as f:
-            text = f.read()
+            text = f.read() + self.options
+        c = self.certificates
+        listen = "" if self.transport == "udp" else "max_connections_per_address = 1000000"
+        if c:
+            listen += f' certificate = {{"{c.cert}"}} key = {{"{c.key}"}} ca = "{c.ca}"'
         for key, value in (("PORT", self.port), ("UAS", self.uas), ("HTTP", self.http), ("TRANSPORT", self.transport),
-                           ("NO_TCP", "yes" if self.transport == "udp" else "no")):
+                           ("LISTEN", listen), ("DIR", self.dir), ("NO_TCP", "yes" if self.transport == "udp" else "no")):
             text = text.replace(f"@{key}@", str(value))
         path = os.path.join(self.dir, name)
         with open(path, "w") as f:
-            f.write(text + self.options)
+            f.write(text)
         return path
+
+    def fill_kamailio_tls(self):
+        c = self.certificates
+        with open(os.path.join(self.dir, "tls.cfg"), "w") as f:
+            f.write(f"[server:default]\nmethod = TLSv1.2+\nverify_certificate = no\nrequire_certificate = no\n"
+                    f"private_key = {c.key}\ncertificate = {c.cert}\n"
+                    f"[client:default]\nmethod = TLSv1.2+\nverify_certificate = yes\nrequire_certificate = yes\n"
+                    f"ca_list = {c.ca}\n")
 
     def start(self):
         self.spawn()
@@ -166,6 +195,9 @@ class Server:
             conf = self.fill("kamailio.cfg.in", "kamailio.cfg")
             command = ["kamailio", "-f", conf, "-DD", "-E", "-m", "1024", "-M", "16", "-x", "fm", "-X", "fm",
                        "-Y", self.dir, "-w", self.dir]
+            if self.certificates:
+                self.fill_kamailio_tls()
+                command += ["-A", "TLS"]
         else:
             command = [os.path.join(TOOLS, "relay"), "--listen", f"127.0.0.1:{self.port}", "--to",
                        f"127.0.0.1:{self.uas}"]
