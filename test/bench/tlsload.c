@@ -496,7 +496,7 @@ static size_t copy_headers(char *out, const char *msg, const char *name, const c
 	for (const char *line = strstr(msg, "\r\n"); line && line[2] != '\r' && n < 8;
 	     line = strstr(line + 2, "\r\n"))
 		if (!strncasecmp(line + 2, name, len) && line[2 + len] == ':')
-			found[n++] = line + 2 + len;
+			found[n++] = line + 3 + len;
 	for (size_t i = 0; i < n; i++) {
 		const char *value = found[reverse ? n - 1 - i : i];
 
