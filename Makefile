@@ -46,10 +46,12 @@ SCEN_OBJ := $(patsubst %.c,$(O)/%.o,$(filter-out $(SCEN_SRC),$(wildcard test/sce
 FUZZ_SRC := $(wildcard test/fuzz/fuzz_*.c)
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(O)/%)
 FUZZ_OBJ := $(patsubst %.c,$(O)/%.o,$(filter-out $(FUZZ_SRC),$(wildcard test/fuzz/*.c)))
-TOOL_SRC := $(wildcard test/bench/*.c)
+# What tools share; the others are a program each.
+TOOL_PART := test/bench/link.c
+TOOL_SRC := $(filter-out $(TOOL_PART),$(wildcard test/bench/*.c))
 TOOL_BIN := $(TOOL_SRC:%.c=$(O)/%)
 ALL_OBJ  := $(LIB_OBJ) $(O)/src/main.o $(patsubst %.c,$(O)/%.o,$(wildcard src/ctl/*.c)) $(UNIT_SRC:%.c=$(O)/%.o) $(UNIT_OBJ) $(SCEN_SRC:%.c=$(O)/%.o) $(SCEN_OBJ) \
-            $(FUZZ_SRC:%.c=$(O)/%.o) $(FUZZ_OBJ) $(TOOL_SRC:%.c=$(O)/%.o)
+            $(FUZZ_SRC:%.c=$(O)/%.o) $(FUZZ_OBJ) $(TOOL_SRC:%.c=$(O)/%.o) $(TOOL_PART:%.c=$(O)/%.o)
 
 SYSTEM   := $(wildcard test/system/test_*)
 FUZZ_SECONDS ?= 60
@@ -125,6 +127,7 @@ $(FUZZ_BIN): %: %.o $(FUZZ_OBJ) $(O)/libholdfast.a
 $(O)/test/bench/location: $(O)/libholdfast.a
 $(O)/test/bench/location: TOOL_LIBS = $(PKG_LIBS) $(ALLOC_LIB)
 $(O)/test/bench/registers $(O)/test/bench/tlsload: TOOL_LIBS = $(PKG_LIBS)
+$(O)/test/bench/tlsload: $(O)/test/bench/link.o
 $(TOOL_BIN): %: %.o
 	$(SAY) LD $@
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TOOL_LIBS)
