@@ -32,20 +32,29 @@ def calls(server, rate, count, certificates):
     return run
 
 
-def handshakes(server, resume, count):
-    load = Load(server, "handshakes", *(["--resume"] if resume else []), count=count)
+def handshakes(kind, what, count, certificates):
+    """With a server of its own. Kamailio has one TCP child here: where two shake hands at a time, 5.6 with OpenSSL 3 fails from some
+    handshake on, and each has ticket keys of its own."""
+    transport = "tcp" if what == "tcp" else "tls"
+    server = Server(kind, free_port(), "\ntcp_children=1\n" if kind == "kamailio" else "", transport,
+                    certificates if transport == "tls" else None)
+    load = None
     try:
+        server.start()
+        load = Load(server, "handshakes", *(["--resume"] if what == "resumed" else []), count=count)
         ready = load.meet("ready")
         cpu = server.cpu()
         load.go()
         done = load.meet("done")
         run = Run()
-        run.us = (server.cpu() - cpu) / 1000 / count
+        run.us = (server.cpu() - cpu) / 1000 / max(done["answered"], 1)
         run.rate, run.failed, run.resumed = done["answered"] / done["seconds"], done["failed"], done["resumed"] / count
         run.busy = (done["cpu"] - ready["cpu"]) / done["seconds"]
         load.go()
     finally:
-        load.close()
+        if load:
+            load.close()
+        server.stop()
     return run
 
 
@@ -97,12 +106,17 @@ def bench_calls(servers, options, certificates, verdict):
     verdict(f"failed calls {failed:.0f} (none)", failed == 0)
 
 
-def bench_handshakes(servers, options, verdict):
-    kinds = sorted({kind for kind, _ in servers})
-    results = {(kind, what): [] for kind in kinds for what, _ in HANDSHAKES if (kind, "tcp" if what == "tcp" else "tls") in servers}
+def bench_handshakes(kinds, options, certificates, verdict):
+    results = {(kind, what): [] for kind in kinds for what, _ in HANDSHAKES}
     for _ in range(options.rounds):
         for (kind, what), runs in results.items():
-            runs.append(handshakes(servers[kind, "tcp" if what == "tcp" else "tls"], what == "resumed", options.handshakes))
+            try:
+                runs.append(handshakes(kind, what, options.handshakes, certificates))
+            except Failed as e:
+                if kind != "kamailio":
+                    raise
+                print(f"  left out: {e}")
+    results = {key: runs for key, runs in results.items() if runs}
     print(f"\n{options.handshakes} connections a run, 16 at a time, each with OPTIONS and its answer, {options.rounds} rounds (medians; failed is a sum)")
     print(f"{'':28} {'µs each':>8} {'a second':>8} {'failed':>7} {'resumed':>8} {'tlsload CPU':>11}")
     for (kind, what), runs in results.items():
@@ -133,8 +147,8 @@ def bench(options):
     servers = begin([k for k in options.only if k in ("holdfast", "memory", "kamailio")], certificates)
     try:
         bench_calls(servers, options, certificates, verdict)
-        bench_handshakes({k: s for k, s in servers.items() if k[0] != "memory"}, options, verdict)
     finally:
         for server in servers.values():
             server.stop()
+    bench_handshakes([k for k in options.only if k in ("holdfast", "kamailio")], options, certificates, verdict)
     return good
