@@ -350,8 +350,8 @@ static void calls_run(void)
 	g.answered -= WARM_UP;
 	meet("done", seconds);
 	qsort(g.sent + WARM_UP, g.count, sizeof(*g.sent), later);
-	printf("setup p50=%.3f p99=%.3f\n", (double)g.sent[WARM_UP + g.count / 2] / 1e6,
-	       (double)g.sent[WARM_UP + g.count - g.count / 100 - 1] / 1e6);
+	uint64_t p50 = g.sent[WARM_UP + g.count / 2], p99 = g.sent[WARM_UP + g.count - g.count / 100 - 1];
+	printf("setup p50=%.3f p99=%.3f\n", (double)p50 / 1e6, (double)p99 / 1e6);
 }
 
 static const struct mode {
