@@ -161,8 +161,11 @@ struct streams {
 	struct tls_tickets
 		*tickets; /* const pointer: the key of our session tickets, sessions to resume; NULL: no TLS */
 	pthread_mutex_t writers_lock;
-	pthread_cond_t writers_none; /* writers became 0 */
-	unsigned writers;            /* under writers_lock */
+	pthread_cond_t writers_none;  /* neither writers nor parked threads are left */
+	unsigned writers;             /* under writers_lock, as what follows: connections that have one */
+	struct writer_parked *parked; /* threads that wait for a connection */
+	unsigned parked_count;
+	bool ending; /* they wait no more */
 };
 
 /* --- conn.c --- */
@@ -214,7 +217,7 @@ void conn_drop_queue(struct conn *c);
 /* Holder of the token, which passes to the thread: connects, shakes hands, drains, whatever the state asks for. -errno: no thread;
  * the connection has been closed. */
 int writer_start(struct conn *c);
-void writers_wait(struct streams *s); /* main: until none is left */
+void writers_wait(struct streams *s); /* main: until no writer and none of their threads is left */
 /* Acceptor: the first bytes of an accepted TLS connection are there. Takes the token. The acceptor has taken it out of its epoll and given up
  * its reference; it gets the connection back by its inbox. */
 void writer_handshake(struct conn *c);

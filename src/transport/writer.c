@@ -1,5 +1,6 @@
 /* A connection's own writer: the thread that waits for it. It begins with the drain token and a connection that cannot go on at once, does
- * what its state asks for (connect, TLS handshake, write), each with its deadline, and ends when the queue is empty. */
+ * what its state asks for (connect, TLS handshake, write), each with its deadline, and is done when the queue is empty. It then waits a moment
+ * for another connection to do the same for: a thread that begins and ends costs about as much as half a resumed handshake. */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -16,6 +17,16 @@
 #define WRITER_NICE 5 /* calls in progress come first: a storm of handshakes must not delay them */
 
 #define WRITER_LOOK 100 /* ms between two looks whether the process is leaving its connections to another */
+
+#define WRITER_PARK    1000 /* ms that a thread waits for its next connection */
+#define WRITERS_PARKED 64   /* of them at most: what one burst of connections uses, not a storm */
+
+/* A thread that waits for a connection; on its stack. */
+struct writer_parked {
+	struct conn *c;      /* under writers_lock: the next connection; NULL: none yet */
+	pthread_cond_t wake; /* c is set, or all are to end */
+	struct writer_parked *next;
+};
 
 /* Waits for events until the deadline. 0; -ETIMEDOUT; -ECANCELED: leave it as it is. */
 static int wait_for(const struct conn *c, short events, msec_t deadline)
@@ -179,40 +190,59 @@ static bool do_open(struct conn *c)
 	return true;
 }
 
-static void writer_ended(struct streams *s)
+static void unpark(struct streams *s, struct writer_parked *w)
 {
+	struct writer_parked **at = &s->parked;
+
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+	s->parked_count--;
+}
+
+/* The connection's writer is done; its thread may have another one. NULL: the thread ends, and s may be gone. */
+static struct conn *writer_next(struct streams *s)
+{
+	struct writer_parked w = {.wake = PTHREAD_COND_INITIALIZER};
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += WRITER_PARK / 1000;
 	pthread_mutex_lock(&s->writers_lock);
-	if (--s->writers == 0)
+	s->writers--;
+	if (!s->ending && s->parked_count < WRITERS_PARKED) {
+		w.next = s->parked;
+		s->parked = &w;
+		s->parked_count++;
+		while (!w.c && !s->ending &&
+		       pthread_cond_clockwait(&w.wake, &s->writers_lock, CLOCK_MONOTONIC, &until) == 0)
+			;
+		if (!w.c)
+			unpark(s, &w);
+	}
+	if (!s->writers && !s->parked_count)
 		pthread_cond_broadcast(&s->writers_none);
 	pthread_mutex_unlock(&s->writers_lock);
+	pthread_cond_destroy(&w.wake);
+	return w.c;
 }
 
 static void *writer_main(void *arg)
 {
 	struct conn *c = arg;
 	struct streams *s = c->streams;
-	enum conn_state state;
 
 	prctl(PR_SET_NAME, "hf-writer");
 	setpriority(PRIO_PROCESS, 0, WRITER_NICE); /* of this thread, on Linux */
-	state = state_of(c);
-	if ((state == CONN_CONNECTING || state == CONN_HANDSHAKING) && do_open(c))
-		stream_adopt(conn_ref(c));
-	do_drain(c);
-	conn_put(c);
-	count_sub(CNT_WRITERS, 1);
-	writer_ended(s);
+	for (; c; c = writer_next(s)) {
+		enum conn_state state = state_of(c);
+		if ((state == CONN_CONNECTING || state == CONN_HANDSHAKING) && do_open(c))
+			stream_adopt(conn_ref(c));
+		do_drain(c);
+		conn_put(c);
+		count_sub(CNT_WRITERS, 1);
+	}
 	return NULL;
-}
-
-static bool writer_admit(struct streams *s)
-{
-	pthread_mutex_lock(&s->writers_lock);
-	bool ok = s->writers < atomic_load_explicit(&s->writers_max, memory_order_relaxed);
-	if (ok)
-		s->writers++;
-	pthread_mutex_unlock(&s->writers_lock);
-	return ok;
 }
 
 static int writer_thread(struct conn *c)
@@ -229,22 +259,45 @@ static int writer_thread(struct conn *c)
 	return rc;
 }
 
+/* -EAGAIN: `writers` is reached. */
+static int writer_give(struct streams *s, struct conn *c)
+{
+	pthread_mutex_lock(&s->writers_lock);
+	bool ok = s->writers < atomic_load_explicit(&s->writers_max, memory_order_relaxed);
+	struct writer_parked *w = ok ? s->parked : NULL;
+	if (ok) {
+		s->writers++;
+		count(CNT_WRITERS);
+	}
+	if (w) {
+		unpark(s, w);
+		w->c = c;
+		pthread_cond_signal(&w->wake);
+	}
+	pthread_mutex_unlock(&s->writers_lock);
+	if (!ok)
+		return -EAGAIN;
+	int rc = w ? 0 : writer_thread(c);
+	if (rc) {
+		count_sub(CNT_WRITERS, 1);
+		pthread_mutex_lock(&s->writers_lock);
+		if (--s->writers == 0 && !s->parked_count)
+			pthread_cond_broadcast(&s->writers_none);
+		pthread_mutex_unlock(&s->writers_lock);
+	}
+	return rc;
+}
+
 int writer_start(struct conn *c)
 {
 	static struct log_limiter limiter;
-	struct streams *s = c->streams;
 	uint64_t missed;
-	int rc = -EAGAIN;
+	int rc;
 
 	conn_ref(c);
-	if (writer_admit(s)) {
-		count(CNT_WRITERS);
-		rc = writer_thread(c);
-		if (!rc)
-			return 0;
-		count_sub(CNT_WRITERS, 1);
-		writer_ended(s);
-	}
+	rc = writer_give(c->streams, c);
+	if (!rc)
+		return 0;
 	count(CNT_CONN_REFUSED_WRITERS);
 	if (log_limit(&limiter, 1, &missed))
 		log_warning("transport", "no writer thread for a connection: %s",
@@ -269,7 +322,10 @@ void writer_handshake(struct conn *c)
 void writers_wait(struct streams *s)
 {
 	pthread_mutex_lock(&s->writers_lock);
-	while (s->writers)
+	s->ending = true;
+	for (struct writer_parked *w = s->parked; w; w = w->next)
+		pthread_cond_signal(&w->wake);
+	while (s->writers || s->parked_count)
 		pthread_cond_wait(&s->writers_none, &s->writers_lock);
 	pthread_mutex_unlock(&s->writers_lock);
 }

@@ -217,6 +217,54 @@ static void set_connect_timeout(struct config_stream *o)
 	o->connect_timeout = 200;
 }
 
+static unsigned parked(struct streams *s)
+{
+	pthread_mutex_lock(&s->writers_lock);
+	unsigned n = s->parked_count;
+	pthread_mutex_unlock(&s->writers_lock);
+	return n;
+}
+
+static void await_parked(struct streams *s, unsigned want)
+{
+	for (msec_t end = clock_mono_ms() + 5000; parked(s) != want && clock_mono_ms() < end;)
+		test_sleep(1);
+	assert_int_equal(parked(s), want);
+}
+
+/* A writer's thread does the next connection's work as well, and does not wait for it forever. */
+static void test_writer_again(void **state)
+{
+	struct fixture x;
+	struct addr at;
+	int peer, full[8], l = peer_listen("127.0.0.1", 0, &at);
+	struct sockaddr_storage ss;
+	socklen_t len = addr_to_sockaddr(&at, &ss);
+	(void)state;
+	fixture_open(&x, NULL);
+	for (unsigned i = 0; i < 8; i++) {
+		full[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		(void)connect(full[i], (struct sockaddr *)&ss, len);
+	}
+	struct conn *c = connected(&x, &peer), *hung;
+	await_parked(x.f.s, 1);
+	hung = connect_to(&x, &at);
+	say(hung, "hello?");
+	assert_int_equal(counters_sum(CNT_WRITERS), 1);
+	assert_int_equal(parked(x.f.s), 0); /* it has the work */
+	conn_close(hung, CONN_ADMIN);
+	await_gauge(CNT_WRITERS, 0);
+	await_parked(x.f.s, 1); /* no other thread was made: two would wait now */
+	await_parked(x.f.s, 0);
+	conn_put(hung);
+	conn_put(c);
+	for (unsigned i = 0; i < 8; i++)
+		close(full[i]);
+	close(l);
+	close(peer);
+	fixture_close(&x);
+}
+
 /* A listener whose backlog is full drops SYNs, as a dead host does. */
 static void test_connect_timeout(void **state)
 {
@@ -1128,6 +1176,7 @@ int main(void)
 		cmocka_unit_test(test_connect_timeout),
 		cmocka_unit_test(test_max_connections),
 		cmocka_unit_test(test_max_writers),
+		cmocka_unit_test(test_writer_again),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_backlog),
 		cmocka_unit_test(test_queue_limit),
