@@ -284,6 +284,16 @@ void branch_next_hop(struct branch *b)
 		context_branch_done(n, status, NULL);
 }
 
+/* RFC 3326: a phone that knows why does not list a missed call. The caller's own reason goes on as it is. */
+static struct slice cancel_reason(const struct context *c, char text[static 64])
+{
+	if (c->cancelled)
+		return c->reason ? slice_str(c->reason) : SLICE_NONE;
+	if (c->best >= 600)
+		return slice_make(text, (size_t)snprintf(text, 64, "SIP;cause=%u", c->best));
+	return c->final_sent ? SLICE_LIT("SIP;cause=200;text=\"Call completed elsewhere\"") : SLICE_NONE;
+}
+
 static void cancel_send(struct branch *b)
 {
 	struct proxy *p = b->context->proxy;
@@ -291,7 +301,8 @@ static void cancel_send(struct branch *b)
 
 	if (sip_msg_parse(&p->room, sent.p, sent.len, false) < 0)
 		return;
-	long n = sip_cancel_build(&p->room.msg, p->out, sizeof(p->out));
+	char text[64];
+	long n = sip_cancel_build(&p->room.msg, cancel_reason(b->context, text), p->out, sizeof(p->out));
 	struct txn *t;
 	struct txn_client_args args = {.bytes = slice_make(p->out, n > 0 ? (size_t)n : 0),
 				       .branch = sip_slice(&p->room.msg, p->room.msg.via.branch),

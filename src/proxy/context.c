@@ -43,6 +43,8 @@ static void context_shed(struct context *c)
 		packet_destroy(c->pk);
 		c->pk = NULL;
 	}
+	free(c->reason);
+	c->reason = NULL;
 	free(c->target);
 	c->target = NULL;
 	free(c->best_bytes);
@@ -78,6 +80,7 @@ void context_destroy(struct context *c)
 		packet_destroy(c->pk);
 	timer_stop(p->wheel, &c->trying);
 	free(c->target);
+	free(c->reason);
 	free(c->best_bytes);
 	free(c->challenges.p);
 	free(c->call_id);
@@ -528,10 +531,18 @@ void context_client_gone(struct branch *b)
 	context_leave_quietly(c);
 }
 
-void context_cancel(struct context *c)
+#define REASON_MAX 512 /* bytes that go on; a longer one does not */
+
+void context_cancel(struct context *c, const struct sip_msg *cancel)
 {
+	const struct sip_hdr *reason = sip_msg_hdr(cancel, SIP_HDR_REASON);
+
 	if (c->final_sent || c->cancelled)
 		return;
+	if (reason && reason->value_len <= REASON_MAX) {
+		struct slice v = sip_hdr_value(cancel, reason);
+		c->reason = strndup(v.p, v.len); /* without memory it goes without */
+	}
 	context_enter(c);
 	c->cancelled = 1;
 	cancel_others(c, NULL);

@@ -312,6 +312,7 @@ struct context {
 	unsigned best;   /* status of the best final so far; 0: none */
 	bool best_local; /* it was made by us: timeout, transport error */
 	struct branch *best_branch;
+	char *reason;     /* of the caller's CANCEL (RFC 3326); not kept over a restart */
 	char *best_bytes; /* as to be sent back; NULL with best_local */
 	size_t best_len;
 	struct buf challenges; /* WWW- and Proxy-Authenticate lines of the branches that are not best */
@@ -320,7 +321,7 @@ struct context {
 /* Starts a response context for a validated request. Takes the packet. */
 void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, uint64_t loop,
 		   const struct target_set *set);
-void context_cancel(struct context *c); /* a CANCEL from the caller */
+void context_cancel(struct context *c, const struct sip_msg *cancel); /* from the caller */
 void context_response(struct branch *b, const struct sip_msg *m);
 void context_client_failed(struct branch *b, unsigned status,
 			   enum counter_id cause); /* 408: timeout, 503: transport error */

@@ -196,7 +196,7 @@ static bool request_cancel(struct proxy *p, struct packet *pk)
 	}
 	reply_stateless(p, pk, 200, NULL, SLICE_NONE);
 	if (c)
-		context_cancel(c);
+		context_cancel(c, pk->msg);
 	return true;
 }
 

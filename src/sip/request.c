@@ -4,8 +4,8 @@
 #include "sip/build.h"
 
 /* `to` is the message whose To it gets. */
-static long derive(const struct sip_msg *invite, struct slice method, const struct sip_msg *to, char *out,
-		   size_t cap)
+static long derive(const struct sip_msg *invite, struct slice method, const struct sip_msg *to,
+		   struct slice reason, char *out, size_t cap)
 {
 	struct buf b;
 
@@ -27,16 +27,21 @@ static long derive(const struct sip_msg *invite, struct slice method, const stru
 	buf_lit(&b, "\r\n");
 	sip_lines_copy(invite, SIP_HDR_AUTHORIZATION, &b);
 	sip_lines_copy(invite, SIP_HDR_PROXY_AUTHORIZATION, &b);
+	if (reason.len) {
+		buf_lit(&b, "Reason: ");
+		buf_slice(&b, reason);
+		buf_lit(&b, "\r\n");
+	}
 	buf_lit(&b, "Content-Length: 0\r\n\r\n");
 	return b.full ? -ENOBUFS : (long)b.len;
 }
 
 long sip_ack_build(const struct sip_msg *invite, const struct sip_msg *response, char *out, size_t cap)
 {
-	return derive(invite, sip_method_name(SIP_METHOD_ACK), response, out, cap);
+	return derive(invite, sip_method_name(SIP_METHOD_ACK), response, SLICE_NONE, out, cap);
 }
 
-long sip_cancel_build(const struct sip_msg *invite, char *out, size_t cap)
+long sip_cancel_build(const struct sip_msg *invite, struct slice reason, char *out, size_t cap)
 {
-	return derive(invite, sip_method_name(SIP_METHOD_CANCEL), invite, out, cap);
+	return derive(invite, sip_method_name(SIP_METHOD_CANCEL), invite, reason, out, cap);
 }

@@ -350,6 +350,38 @@ static void test_of_another_method(void **state)
 	h_stop(h);
 }
 
+/* RFC 3326: phones that stop ringing learn why, and whether to list a missed call. */
+static void test_reason(void **state)
+{
+	(void)state;
+	struct harness *h = h_start(H_CONF_THREE("parallel"));
+	const struct sip_msg *a, *b;
+
+	for (unsigned status = 200; status <= 603; status += 403) {
+		const char *id = status == 200 ? "ok" : "decline";
+		a = H_CALL(h, H_A, .call_id = id);
+		b = h_expect_request(h, H_B, "INVITE");
+		H_REP(h, a, 180);
+		H_REP(h, b, status);
+		h_assert_hdr(h, h_expect_request(h, H_A, "CANCEL"), "Reason",
+			     status == 200 ? "SIP;cause=200;text=\"Call completed elsewhere\""
+					   : "SIP;cause=603");
+		H_REP(h, a, 487);
+		h_forget(h);
+	}
+	/* the caller's own reason goes on; without one there is none */
+	a = H_CALL(h, H_A, .call_id = "theirs");
+	H_REP(h, a, 180);
+	H_REQ(h, .method = "CANCEL", .call_id = "theirs", .extra = "Reason: Q.850;cause=16;text=\"bye\"\n");
+	h_assert_hdr(h, h_expect_request(h, H_A, "CANCEL"), "Reason", "Q.850;cause=16;text=\"bye\"");
+	h_forget(h);
+	a = H_CALL(h, H_A, .call_id = "none");
+	H_REP(h, a, 180);
+	H_REQ(h, .method = "CANCEL", .call_id = "none");
+	assert_int_equal(h_hdr_count(h_expect_request(h, H_A, "CANCEL"), "Reason"), 0);
+	h_stop(h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -371,6 +403,7 @@ int main(void)
 		cmocka_unit_test(test_of_another_branch),
 		cmocka_unit_test(test_carries_route),
 		cmocka_unit_test(test_of_another_method),
+		cmocka_unit_test(test_reason),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,7 +166,7 @@ static void test_ack_cancel(void **state)
 		     "Authorization: Digest c=d\r\nProxy-Authorization: Digest a=b\r\n"
 		     "Content-Length: 0\r\n\r\n");
 	assert_int_equal(sip_ack_build(m, r, out, (size_t)n - 1), -ENOBUFS);
-	n = sip_cancel_build(m, out, sizeof(out) - 1);
+	n = sip_cancel_build(m, SLICE_LIT("SIP;cause=200"), out, sizeof(out) - 1);
 	assert_true(n > 0);
 	out[n] = 0;
 	assert_string_equal(
@@ -174,8 +174,9 @@ static void test_ack_cancel(void **state)
 		     "Max-Forwards: 70\r\nRoute: <sip:r1;lr>\r\nRoute: <sip:r2;lr>\r\n"
 		     "From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>\r\nCall-ID: id\r\nCSeq: 42 CANCEL\r\n"
 		     "Authorization: Digest c=d\r\nProxy-Authorization: Digest a=b\r\n"
+		     "Reason: SIP;cause=200\r\n"
 		     "Content-Length: 0\r\n\r\n");
-	assert_int_equal(sip_cancel_build(m, out, (size_t)n - 1), -ENOBUFS);
+	assert_int_equal(sip_cancel_build(m, SLICE_LIT("SIP;cause=200"), out, (size_t)n - 1), -ENOBUFS);
 }
 
 int main(void)
