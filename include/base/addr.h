@@ -51,5 +51,6 @@ struct addr_net {
 };
 int addr_net_parse(struct slice text, struct addr_net *out); /* 0 or -EINVAL */
 bool addr_net_has(const struct addr_net *n, const struct addr *a);
+bool addr_nets_have(const struct addr_net *n, unsigned count, const struct addr *a); /* any of them */
 
 #endif

@@ -57,6 +57,10 @@ struct config_domain {
 	char *name;
 	bool authenticate; /* REGISTER, and requests from the domain's users */
 	enum config_algorithm algorithm;
+	char **trusted_text; /* as written */
+	unsigned trusted_text_count;
+	struct addr_net *trusted; /* requests from these are not challenged */
+	unsigned trusted_count;
 	uint32_t default_expires; /* ms, as the next two */
 	uint32_t min_expires;
 	uint32_t max_expires;

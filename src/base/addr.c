@@ -282,6 +282,14 @@ bool addr_net_has(const struct addr_net *n, const struct addr *a)
 	return rest == 0 || ((n->base.ip[whole] ^ a->ip[whole]) & (0xff00u >> rest) & 0xff) == 0;
 }
 
+bool addr_nets_have(const struct addr_net *n, unsigned count, const struct addr *a)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (addr_net_has(&n[i], a))
+			return true;
+	return false;
+}
+
 bool addr_is_unicast(const struct addr *a)
 {
 	static const uint8_t broadcast[4] = {255, 255, 255, 255};

@@ -90,6 +90,20 @@ static int listen_check(struct load *ld, struct config_listen *l, struct load_pl
 	return listen_certificates(ld, l, at);
 }
 
+static int networks(struct load *ld, const char *option, char **text, unsigned n, struct addr_net **out,
+		    struct load_place *at)
+{
+	struct addr_net *net = n ? calloc(n, sizeof(*net)) : NULL;
+
+	*out = net;
+	if (n && !net)
+		return load_fail(&ld->e, at, -ENOMEM, "out of memory");
+	for (unsigned i = 0; i < n; i++)
+		if (addr_net_parse(slice_str(text[i]), &net[i]) != 0)
+			return load_fail(&ld->e, at, -EINVAL, "%s: \"%.100s\" is not valid", option, text[i]);
+	return 0;
+}
+
 static int domain_check(struct load *ld, struct config_domain *d, struct load_place *at)
 {
 	if (!value_is_host(slice_str(d->name)))
@@ -100,7 +114,8 @@ static int domain_check(struct load *ld, struct config_domain *d, struct load_pl
 				 "the times of a registration contradict each other, expected min_expires <= "
 				 "default_expires "
 				 "<= max_expires");
-	return 0;
+	d->trusted_count = d->trusted_text_count;
+	return networks(ld, "trusted", d->trusted_text, d->trusted_count, &d->trusted, at);
 }
 
 static int gateway_check(struct load *ld, struct config_gateway *g, struct load_place *at)
@@ -133,20 +148,6 @@ static int route_reject(struct load *ld, struct config_route *r, struct load_pla
 	return r->reject_reason ? 0 : load_fail(&ld->e, at, -ENOMEM, "out of memory");
 }
 
-static int route_from(struct load *ld, struct config_route *r, struct load_place *at)
-{
-	if (r->from_text_count == 0)
-		return 0;
-	r->from = calloc(r->from_text_count, sizeof(*r->from));
-	if (!r->from)
-		return load_fail(&ld->e, at, -ENOMEM, "out of memory");
-	r->from_count = r->from_text_count;
-	for (unsigned i = 0; i < r->from_count; i++)
-		if (addr_net_parse(slice_str(r->from_text[i]), &r->from[i]) != 0)
-			return load_fail(&ld->e, at, -EINVAL, "from: \"%.100s\" is not valid", r->from_text[i]);
-	return 0;
-}
-
 static int route_check(struct load *ld, struct config_route *r, struct load_place *at)
 {
 	const struct option_row *user = option_find(OPTION_SECTION_route, "user");
@@ -165,8 +166,9 @@ static int route_check(struct load *ld, struct config_route *r, struct load_plac
 	if (several[actions])
 		return load_fail(&ld->e, at, -EINVAL, "has %s, expected only one of them", several[actions]);
 	rc = route_reject(ld, r, at);
+	r->from_count = r->from_text_count;
 	if (rc == 0)
-		rc = route_from(ld, r, at);
+		rc = networks(ld, "from", r->from_text, r->from_count, &r->from, at);
 	if (rc != 0 || !*r->user)
 		return rc;
 	rc = regcomp(&r->user_re, r->user, REG_EXTENDED | REG_NOSUB);
@@ -199,6 +201,8 @@ void check_free(enum option_section section, void *item)
 {
 	if (section == OPTION_SECTION_listen) {
 		free(((struct config_listen *)item)->advertise_host);
+	} else if (section == OPTION_SECTION_domain) {
+		free(((struct config_domain *)item)->trusted);
 	} else if (section == OPTION_SECTION_gateway) {
 		free(((struct config_gateway *)item)->target);
 	} else if (section == OPTION_SECTION_route) {

@@ -161,6 +161,9 @@ bool auth_caller(struct proxy *p, struct packet *pk, bool required)
 		return true;
 	if (sip_uri_parse(sip_slice(m, m->from_uri), &from) == 0)
 		d = self_domain(p, from.host);
+	if (d >= 0 &&
+	    addr_nets_have(p->config->domain[d].trusted, p->config->domain[d].trusted_count, &pk->flow.remote))
+		return true;
 	if (d >= 0 && (required || p->config->domain[d].authenticate))
 		return auth_require(p, pk, &p->config->domain[d], true);
 	if (!required)

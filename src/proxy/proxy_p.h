@@ -117,8 +117,8 @@ void auth_destroy_all(struct proxy *p);
 void register_receive(struct proxy *p, struct packet *pk,
 		      unsigned domain);                  /* takes the packet; answers after the commit */
 void register_conn_lost(struct proxy *p, uint64_t conn); /* its bindings end with this batch */
-void register_mark(struct proxy *p, struct slice aor, uint64_t number,
-		   bool unreachable);                    /* with this batch, if the binding is still there */
+/* With this batch, if the binding is still there, and not refreshed since it was asked (ms of the wall clock). */
+void register_mark(struct proxy *p, struct slice aor, uint64_t number, bool unreachable, uint64_t asked);
 void register_expire(struct proxy *p, struct slice aor); /* what of it has expired goes with this batch */
 void register_commit(struct proxy *p);
 void register_destroy_all(struct proxy *p);

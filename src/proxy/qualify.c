@@ -20,6 +20,7 @@ struct qualify {
 	struct flow flow;
 	uint64_t number;
 	nsec_t sent;
+	uint64_t asked; /* ms of the wall clock */
 	unsigned aor_len;
 	char aor[];
 };
@@ -85,7 +86,7 @@ static void qualify_result(struct qualify *q, bool ok)
 				     : CNT_QUALIFY_SLOW);
 	}
 	if (ok == q->unreachable)
-		register_mark(p, slice_make(q->aor, q->aor_len), q->number, !ok);
+		register_mark(p, slice_make(q->aor, q->aor_len), q->number, !ok, q->asked);
 	/* Over a stream nothing is lost on the way: who does not answer there is gone, or stuck. */
 	if (!ok && q->flow.conn && p->lower.hangup)
 		p->lower.hangup(p->lower.ctx, &q->flow);
@@ -173,6 +174,7 @@ void qualify_ask(struct proxy *p, struct slice aor, const struct binding *b, uin
 	timer_init(&q->timeout, qualify_timeout);
 	timer_set(p->wheel, &q->timeout, proxy_now(p) + timeout);
 	q->sent = clock_mono_ns();
+	q->asked = proxy_wall(p);
 	a.owner = q;
 	count(CNT_QUALIFY_SENT);
 	if (options_send(p, &a, &q->client) < 0) {

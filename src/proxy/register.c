@@ -27,6 +27,7 @@ struct registration {
 struct mark {
 	struct mark *next;
 	uint64_t number; /* 0: what has expired is to go */
+	uint64_t asked;  /* ms of the wall clock: the phone was last asked then */
 	bool unreachable;
 	unsigned len; /* bytes */
 	char aor[];
@@ -143,14 +144,17 @@ void register_conn_lost(struct proxy *p, uint64_t conn)
 
 #define MARKS_MAX 4096 /* of one batch: the others wait for the next pass */
 
-void register_mark(struct proxy *p, struct slice aor, uint64_t number, bool unreachable)
+void register_mark(struct proxy *p, struct slice aor, uint64_t number, bool unreachable, uint64_t asked)
 {
 	struct mark *m = p->mark_count < MARKS_MAX ? malloc(sizeof(*m) + aor.len) : NULL;
 
 	if (!m)
 		return;
-	*m = (struct mark){
-		.next = p->marks, .number = number, .unreachable = unreachable, .len = (unsigned)aor.len};
+	*m = (struct mark){.next = p->marks,
+			   .number = number,
+			   .asked = asked,
+			   .unreachable = unreachable,
+			   .len = (unsigned)aor.len};
 	memcpy(m->aor, aor.p, aor.len);
 	p->marks = m;
 	p->mark_count++;
@@ -158,7 +162,7 @@ void register_mark(struct proxy *p, struct slice aor, uint64_t number, bool unre
 
 void register_expire(struct proxy *p, struct slice aor)
 {
-	register_mark(p, aor, 0, false);
+	register_mark(p, aor, 0, false, 0);
 }
 
 static void marks_clear(struct proxy *p)
@@ -182,7 +186,9 @@ static bool mark_apply(struct proxy *p, struct store_txn *t, const struct mark *
 	if (location_load(t, aor, proxy_wall(p), &set) < 0)
 		return false;
 	for (unsigned i = 0; i < set.count && m->number; i++)
-		if (set.b[i].number == m->number && set.b[i].unreachable != m->unreachable) {
+		if (set.b[i].number == m->number && set.b[i].unreachable != m->unreachable &&
+		    !(m->unreachable &&
+		      set.b[i].updated > m->asked)) { /* it has registered since: it is there */
 			set.b[i].unreachable = m->unreachable;
 			changed = true;
 		}

@@ -19,12 +19,7 @@ static bool route_matches_method(const struct config_route *r, const struct sip_
 
 static bool route_matches_source(const struct config_route *r, const struct addr *source)
 {
-	if (r->from_count == 0)
-		return true;
-	for (unsigned i = 0; i < r->from_count; i++)
-		if (addr_net_has(&r->from[i], source))
-			return true;
-	return false;
+	return r->from_count == 0 || addr_nets_have(r->from, r->from_count, source);
 }
 
 static bool route_matches_user(const struct config_route *r, const char *user)

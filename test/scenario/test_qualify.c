@@ -123,6 +123,22 @@ static void test_nobody_reachable(void **state)
 	h_expect_request(h, H_B, "INVITE");
 }
 
+/* It registers while its answer is waited for. */
+static void test_registers_meanwhile(void **state)
+{
+	(void)state;
+	start(CONF(QUALIFY));
+	at(H_A, ";q=0.9");
+	at(H_B, ";q=0.1");
+	asked(H_A);
+	h_run(h, TIMEOUT / 2);
+	at(H_A, ";q=0.9");
+	h_run(h, TIMEOUT / 2 + 100);
+	assert_in_range(counters_sum(CNT_QUALIFY_FAILED), 1, 2);
+	h_forget(h);
+	H_CALL(h, H_A, BOB);
+}
+
 static void test_undeliverable(void **state)
 {
 	(void)state;
@@ -245,6 +261,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_reachable, teardown),
 		cmocka_unit_test_teardown(test_unreachable, teardown),
 		cmocka_unit_test_teardown(test_nobody_reachable, teardown),
+		cmocka_unit_test_teardown(test_registers_meanwhile, teardown),
 		cmocka_unit_test_teardown(test_undeliverable, teardown),
 		cmocka_unit_test_teardown(test_spread, teardown),
 		cmocka_unit_test_teardown(test_connection, teardown),

@@ -304,6 +304,29 @@ static void test_callers(void **state)
 	h_expect_response(h, H_CALLER, 407);
 }
 
+/* A PBX that calls with its users' names; whoever registers there shows who he is all the same. */
+static void test_trusted(void **state)
+{
+	(void)state;
+	struct harness *t = h_start_store(
+		"listen \"udp:192.0.2.1:5060\" { }\n"
+		"domain \"local.test\" { trusted = {192.0.2.64/26, \"192.0.2.30\"} }\n"
+		"gateway \"gw\" { target = {\"sip:192.0.2.23\"} }\n"
+		"route \"out\" { domain = \"example.test\" authenticate = true gateway = \"gw\" }\n",
+		NULL, 0);
+	h_user(t, "bob", "local.test", "secret");
+	H_REGISTER(t, .name = "bob");
+	H_CALL(t, H_A, AS_ALICE, TO_BOB, .from = "192.0.2.30:5060", .call_id = "1");
+	H_CALL(t, H_C, AS_ALICE, .from = "192.0.2.70:5060", .call_id = "2");
+	h_forget(t);
+	H_REQ(t, AS_ALICE, TO_BOB, .from = "192.0.2.31:5060", .call_id = "3");
+	h_expect_response(t, "192.0.2.31:5060", 407);
+	H_REQ(t, .from = "192.0.2.30:5060", .method = "REGISTER", .ruri = "sip:local.test",
+	      .from_hdr = "<sip:bob@local.test>", .to_hdr = "<sip:bob@local.test>", .call_id = "4");
+	h_expect_response(t, "192.0.2.30:5060", 401);
+	h_stop(t);
+}
+
 static void test_malformed(void **state)
 {
 	(void)state;
@@ -523,6 +546,7 @@ int main(void)
 		T(test_credentials_end_here),
 		T(test_never_challenged),
 		T(test_callers),
+		T(test_trusted),
 		T(test_malformed),
 		T(test_held_back),
 		T(test_held_bounded),

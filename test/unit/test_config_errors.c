@@ -73,6 +73,9 @@ static const struct {
 	 "t.conf:3: route \"r\": from: \"10.0.0.0/33\" is not valid, expected an IP address, or a block such "
 	 "as "
 	 "192.0.2.0/24"},
+	{"domain \"a.b\" { trusted = {10.0.0.0/8, x} }",
+	 "t.conf:1: domain \"a.b\": trusted: \"x\" is not valid, expected an IP address, or a block such as "
+	 "192.0.2.0/24"},
 	{"route r {\n\n user = \"(\"\n dns = true }",
 	 "t.conf:3: route \"r\": user: \"(\" is not valid (Unmatched ( or \\(), expected a POSIX extended "
 	 "regular expression"},
