@@ -2,7 +2,8 @@
  *
  *   flood repeat    INVITEs that ring; then copies of them in turn, each of which must be answered again
  *   flood inflight  bursts of a fresh MESSAGE and its copies, which arrive before the callee answers
- *   flood open      many distinct INVITEs that ring until told otherwise
+ *   flood open      many distinct INVITEs that ring until told otherwise; then the callee declines every other one, and the
+ *                   caller cancels the rest
  *
  * It talks with the driver in lines: prints what it reached as "word key=value ...", and waits for a line before it goes
  * on. It keeps to a rate and to what has been answered, so that no socket's buffer overflows. */
@@ -40,9 +41,11 @@ struct flood {
 	struct text *asked; /* what the callee received, in the order of arrival */
 	struct sockaddr_in *asker;
 	unsigned asked_count;
-	uint64_t provisional, final, acks, other; /* what came back to the caller; ACKs at the callee */
-	bool ring;                                /* the callee answers 180 at once */
-	bool hang_up;                             /* the caller acknowledges final responses */
+	uint64_t provisional, final, other; /* what came back to the caller */
+	uint64_t acks, cancels;             /* at the callee */
+	unsigned *place;                    /* of an INVITE's number among those asked, plus one */
+	bool ring;                          /* the callee answers 180 at once */
+	bool hang_up;                       /* the caller acknowledges final responses */
 };
 
 static char in_bytes[BATCH][DATAGRAM];
@@ -162,6 +165,8 @@ static void flood_at_caller(struct flood *f, const char *msg)
 {
 	if (strncmp(msg, "SIP/2.0 ", 8) != 0) {
 		f->other++;
+	} else if (strstr(msg, " CANCEL\r\n")) {
+		f->other++;
 	} else if (msg[8] == '1') {
 		f->provisional++;
 	} else {
@@ -171,8 +176,34 @@ static void flood_at_caller(struct flood *f, const char *msg)
 	}
 }
 
+/* The number in the Request-URI. */
+static unsigned flood_number(const struct flood *f, const char *msg)
+{
+	const char *at = strstr(msg, " sip:");
+	unsigned long n = at ? strtoul(at + 5, NULL, 10) : 0;
+
+	return n < f->count ? (unsigned)n : 0;
+}
+
+static void flood_cancelled(struct flood *f, const char *msg, const struct sockaddr_in *from)
+{
+	char out[2 * DATAGRAM];
+	unsigned place = f->place[flood_number(f, msg)];
+	size_t n = flood_response(out, msg, "200 OK");
+
+	sendto(f->callee, out, n, 0, (const struct sockaddr *)from, sizeof(*from));
+	if (!place)
+		return;
+	f->cancels++;
+	flood_answer(f, place - 1, "487 Request Terminated");
+}
+
 static void flood_at_callee(struct flood *f, const char *msg, size_t len, const struct sockaddr_in *from)
 {
+	if (!strncmp(msg, "CANCEL ", 7)) {
+		flood_cancelled(f, msg, from);
+		return;
+	}
 	if (!strncmp(msg, "ACK ", 4)) {
 		f->acks++;
 		return;
@@ -181,6 +212,7 @@ static void flood_at_callee(struct flood *f, const char *msg, size_t len, const 
 		return; /* retransmitted by the proxy */
 	f->asked[f->asked_count].bytes = strndup(msg, len);
 	f->asked[f->asked_count].len = len;
+	f->place[flood_number(f, msg)] = f->asked_count + 1;
 	f->asker[f->asked_count++] = *from;
 	if (f->ring)
 		flood_answer(f, f->asked_count - 1, "180 Ringing");
@@ -278,9 +310,9 @@ static void flood_meet(struct flood *f, const char *word, uint64_t sent)
 {
 	char c = 0;
 
-	printf("%s sent=%llu asked=%u provisional=%llu final=%llu acks=%llu\n", word, (unsigned long long)sent,
-	       f->asked_count, (unsigned long long)f->provisional, (unsigned long long)f->final,
-	       (unsigned long long)f->acks);
+	printf("%s sent=%llu asked=%u provisional=%llu final=%llu acks=%llu cancels=%llu\n", word,
+	       (unsigned long long)sent, f->asked_count, (unsigned long long)f->provisional,
+	       (unsigned long long)f->final, (unsigned long long)f->acks, (unsigned long long)f->cancels);
 	fflush(stdout);
 	while (c != '\n') {
 		struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
@@ -403,7 +435,14 @@ static void flood_open(struct flood *f)
 	f->hang_up = true;
 	start = flood_now();
 	for (unsigned i = 0; i < f->asked_count; i++) {
-		flood_answer(f, i, "486 Busy Here");
+		unsigned number = flood_number(f, f->asked[i].bytes);
+
+		if (number & 1) {
+			t[0].len = flood_request(f, bytes[0], "CANCEL", number);
+			flood_burst(f, t, 1, 1);
+		} else {
+			flood_answer(f, i, "486 Busy Here");
+		}
 		if (i % 16 == 15)
 			flood_pace(f, start + (uint64_t)(i + 1) * 1000000000u / f->rate);
 	}
@@ -446,7 +485,8 @@ int main(int argc, char **argv)
 	f.run = flood_now() ^ ((uint64_t)getpid() << 40);
 	f.asked = calloc(f.count, sizeof(*f.asked));
 	f.asker = calloc(f.count, sizeof(*f.asker));
-	if (!f.asked || !f.asker)
+	f.place = calloc(f.count, sizeof(*f.place));
+	if (!f.asked || !f.asker || !f.place)
 		flood_die("memory");
 	if (!strcmp(mode, "repeat"))
 		flood_repeat(&f);

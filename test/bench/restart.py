@@ -80,10 +80,12 @@ def start(kind, held):
         good = kind != "holdfast" or verdict(f"{took:.3f} s (at most {GOAL_START})", took <= GOAL_START)
         if not held:
             return good
-        flood.go()  # the callee answers, and the caller waits for it
-        ended = flood.meet("end")["final"]
-        print(f"  {kind}: {ended} of {held} calls ended as they should", flush=True)
-        return good and (kind != "holdfast" or verdict(f"{held - ended} calls lost (none)", ended == held))
+        flood.go()  # the callee declines half of the calls, and the caller cancels the others
+        end = flood.meet("end")
+        ended = end["final"]
+        print(f"  {kind}: {end['cancels']} of {held // 2} CANCELs found their callee; {ended} of {held} callers had a final answer",
+              flush=True)
+        return good and (kind != "holdfast" or verdict(f"{held - ended} calls lost (none)", ended == held and end["cancels"] == held // 2))
     finally:
         if flood:
             flood.close()
