@@ -11,7 +11,7 @@ from system import Proxy, check, command, equal, gateway, run, wait_until
 from users import CTL, DOMAIN, User, add_user, ctl
 
 CONF = f'domain "{DOMAIN}" {{ }}\n'
-COMMANDS = ["status", "metrics", "drain", "undrain", "reload", "connections", "transactions", "registrations", "gateways",
+COMMANDS = ["status", "metrics", "drain", "undrain", "takeover", "reload", "connections", "transactions", "registrations", "gateways",
             "close", "user"]
 
 
@@ -55,6 +55,52 @@ def test_usage():
     p = subprocess.run([CTL, "-s", "/nonexistent", "status"], capture_output=True, text=True)
     equal(p.returncode, 1, "status without a proxy")
     check("/nonexistent" in p.stderr, p.stderr)
+
+
+def test_manual():
+    """holdfastctl(8) has every option and command of -h, every resource of the control socket, and every key of its answers."""
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with open(os.path.join(top, "man/holdfastctl.8")) as f:
+        man = f.read()
+    text = subprocess.run([CTL, "-h"], capture_output=True, text=True).stdout
+    options = re.findall(r"^  -(\w), --(\w+)( \w+)? ", text, re.M)
+    equal([(a, b, c.strip()) for a, b, c in options],
+          re.findall(r"^\.It Fl (\w) , Fl -(\w+)(?: Ar (\w+))?$", man, re.M), "options")
+    equal(sorted(letter for letter, _, argument in options if not argument),
+          sorted(re.search(r"^\.Op Fl (\w+)$", man, re.M)[1]), "SYNOPSIS")
+    wanted = []
+    for name, words in re.findall(r"^  ([a-z]\w*) ?(.*)$", text, re.M):
+        if name == "user":  # add|passwd|del name@domain, list [domain]
+            for part in words.split(", "):
+                verbs, argument = part.split(" ")
+                wanted += [f"user {verb} {argument}" for verb in verbs.split("|")]
+        else:
+            wanted.append(f"{name} {words}".strip())
+    said = [re.sub(r"Op Ar (\S+)", r"[\1]", item).replace("Ar ", "") for item in re.findall(r"^\.It Ic (.*)$", man, re.M)]
+    equal(sorted(said), sorted(wanted), "commands")
+
+    with open(os.path.join(top, "src/control/control.c")) as f:
+        routes = {f"{method} {path}" for method, path in re.findall(r'^\t\{"([A-Z]+)", "(/\w+)", \w+\},$', f.read(), re.M)}
+    described = {r for item in re.findall(r"^\.It Li (.*)$", man, re.M) for r in re.findall(r"[A-Z]+ /\w+", item)}
+    equal(described, routes | {"GET /metrics"}, "resources")
+
+    def keys(value):
+        if isinstance(value, dict):
+            return set(value) | {k for v in value.values() for k in keys(v)}
+        return {k for v in value for k in keys(v)} if isinstance(value, list) else set()
+    proxy = Proxy(CONF + gateway("gw", "sip:127.0.0.1:9"))
+    proxy.write(CONF + gateway("gw", "sip:127.0.0.1:9") + f'listen "tcp:127.0.0.1:{proxy.port + 1}" {{ }}\n')
+    proxy.restart()
+    add_user(proxy, "bob")
+    equal(User("bob", proxy).register().status, 200, "REGISTER")
+    with socket.create_connection(("127.0.0.1", proxy.port + 1)):
+        wait_until("the connection", lambda: ctl_json(proxy, "connections")["total"] == 1)
+        answers = [ctl_json(proxy, *c.split()) for c in ("status", "connections", "transactions", "registrations", "gateways",
+                                                         "user list", "drain", "undrain")]
+    items = set(re.findall(r"^\.(?:It )?Li (\w+)", man, re.M)) | set(re.findall(r"^\.Li \w+ , (\w+)", man, re.M))
+    for answer in answers:
+        check(not keys(answer) - items, f"not in the manual: {keys(answer) - items}")
+    check({"error", "password", "replace"} <= items, items)
 
 
 def test_status():
