@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "config/cli.h"
 #include "control/server.h"
+#include "transport/conn.h"
 
 /* jemalloc's options; another allocator does not look at them. Memory that a load has freed goes back within seconds, by a
  * thread of jemalloc's own. */
@@ -38,6 +39,20 @@ static int run(struct config *c, const struct cli *cli, char **argv)
 	return EXIT_ENDED;
 }
 
+/* All that a start or a reload would find wrong: the certificates are files of their own. */
+static int check(const struct config *c)
+{
+	char err[512] = "no memory";
+
+	log_configure(c->log.level, c->log.format);
+	if (streams_check(c, err, sizeof(err)) < 0) {
+		fprintf(stderr, "holdfast: %s\n", err);
+		return EXIT_USAGE;
+	}
+	printf("the configuration is valid\n");
+	return EXIT_ENDED;
+}
+
 int main(int argc, char **argv)
 {
 	struct config *c;
@@ -60,12 +75,12 @@ int main(int argc, char **argv)
 	if (cli.mode == CLI_MODE_RUN) {
 		rc = run(c, &cli, argv);
 	} else {
+		rc = EXIT_ENDED;
 		if (cli.mode == CLI_MODE_PRINT)
 			config_print(c, stdout);
 		else
-			printf("the configuration is valid\n");
+			rc = check(c);
 		config_destroy(c);
-		rc = EXIT_ENDED;
 	}
 	cli_deinit(&cli);
 	return rc;

@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 sys.dont_write_bytecode = True
+from certs import Authority  # noqa: E402
 from system import Agent, check, command, equal, free_port, gateway, run, temporary_folder, uri  # noqa: E402
 
 
@@ -117,6 +118,27 @@ def test_certificate_missing():
     errors = [line for line in err.splitlines() if "ERROR" in line]
     equal(len(errors), 1, f"errors in {err!r}; their number")
     check(str(port) in errors[0] and "c.pem" in errors[0], errors[0])
+
+
+def test_check_certificates():
+    """-t looks at what a start would look at: the files, and whether key and certificate belong together."""
+    ca = Authority()
+    cert, key = ca.issue("one", "DNS:example.com")
+    _, other = ca.issue("two", "DNS:example.com")
+    old, old_key = ca.issue("old", "DNS:example.com", expired=True)
+
+    def check_with(certificate, certificate_key):
+        return command("-c", config(f'listen "tls:127.0.0.1:5071" {{ certificate = "{certificate}" key = "{certificate_key}" }}\n'),
+                       "-t")
+    equal(check_with(cert, key), (0, "the configuration is valid\n", ""), "a good one")
+    for certificate, certificate_key, said in (("c.pem", key, "c.pem"), (cert, "k.pem", "k.pem"), (cert, other, "belong together"),
+                                               (key, key, "one.key")):
+        status, out, err = check_with(certificate, certificate_key)
+        equal((status, out), (2, ""), f"{certificate} with {certificate_key}")
+        check(said in one_line(err, "a bad certificate"), err)
+    status, _, err = check_with(old, old_key)
+    equal(status, 0, "status of one that has expired")
+    check("has expired" in err, err)
 
 
 def test_tcp_port_in_use():
