@@ -145,6 +145,7 @@ install: all
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
 	install -m 644 conf/holdfast.conf $(DESTDIR)$(PREFIX)/share/doc/holdfast/holdfast.conf.example
+	install -m 644 conf/edge.conf conf/balancer.conf $(DESTDIR)$(PREFIX)/share/doc/holdfast/
 
 clean:
 	rm -rf build build-*

@@ -141,6 +141,17 @@ def test_check_certificates():
     check("has expired" in err, err)
 
 
+def test_examples():
+    """Each conf/*.conf is valid, with certificates in the place of those that it names."""
+    top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    cert, key = Authority().issue("example.com", "DNS:example.com")
+    for name in ("holdfast.conf", "edge.conf", "balancer.conf"):
+        with open(os.path.join(top, "conf", name)) as f:
+            text = f.read().replace("/etc/holdfast/example.com.pem", cert).replace("/etc/holdfast/example.com.key", key)
+        equal(command("-c", config(text), "-t"), (0, "the configuration is valid\n", ""), name)
+    equal(sorted(os.listdir(os.path.join(top, "conf"))), ["balancer.conf", "edge.conf", "holdfast.conf"], "files of conf/")
+
+
 def test_tcp_port_in_use():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -1,5 +1,6 @@
 /* What is written about options, in five places, held against each other: options.def, cli.def, --help,
- * conf/holdfast.conf and the two manuals. Run in the top folder of the source. */
+ * conf/holdfast.conf and the two manuals; and about counters, in counters.def and holdfast(8). holdfastctl(8) is
+ * test/system/test_holdfastctl.py's. Run in the top folder of the source. */
 #include <ctype.h>
 #include <unistd.h>
 
@@ -192,6 +193,32 @@ static void test_example_works_at_once(void **state)
 	free(text);
 }
 
+/* The further examples, which nobody else loads. */
+static void test_other_examples(void **state)
+{
+	char *text = read_file("conf/edge.conf");
+	struct config *c = load_text(text);
+
+	(void)state;
+	free(text);
+	assert_int_equal(c->listen_count, 3);
+	assert_int_equal(c->domain_count, 1);
+	assert_true(c->domain[0].authenticate);
+	for (unsigned i = 0; i < c->route_count; i++)
+		assert_true(c->route[i].reject || c->route[i].authenticate); /* no stranger calls the carrier */
+	assert_int_equal(regexec(&c->route[0].user_re, "+499001", 0, NULL, 0), 0);
+	assert_int_equal(regexec(&c->route[1].user_re, "+493012345", 0, NULL, 0), 0);
+	assert_int_not_equal(regexec(&c->route[1].user_re, "201", 0, NULL, 0), 0);
+	config_destroy(c);
+	text = read_file("conf/balancer.conf");
+	c = load_text(text);
+	free(text);
+	assert_int_equal(c->gateway_count, 2);
+	for (unsigned i = 0; i < c->route_count; i++)
+		assert_true(c->route[i].from_count > 0);
+	config_destroy(c);
+}
+
 /* The first example of the section is a configuration; \e is how roff writes a backslash. */
 static struct config *man_example(const char *section)
 {
@@ -342,6 +369,7 @@ int main(void)
 		cmocka_unit_test(test_example_has_every_option),
 		cmocka_unit_test(test_example_defaults),
 		cmocka_unit_test(test_example_works_at_once),
+		cmocka_unit_test(test_other_examples),
 		cmocka_unit_test(test_conf_manual),
 		cmocka_unit_test(test_transports),
 		cmocka_unit_test(test_manual),
