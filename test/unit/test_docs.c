@@ -339,6 +339,42 @@ static void test_manual(void **state)
 	free(text);
 }
 
+/* Each metric is explained, and each reason for which something is refused or dropped has its row. */
+static void test_metrics(void **state)
+{
+	static const struct {
+		const char *name, *labels;
+	} counters[] = {
+#define COUNTER(id, type, name, labels, help) {name, labels},
+#include "base/counters.def"
+	};
+	char *text = read_file(MAN), *metrics = strstr(text, "\n.Ss Metrics\n"), item[100], reason[40];
+
+	(void)state;
+	assert_non_null(metrics);
+	for (size_t i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+		bool found = false;
+
+		for (const char *p = metrics; !found && (p = strstr(p, "\n.It Li ")) != NULL; p++) {
+			char line[300];
+
+			snprintf(line, sizeof(line), " %.*s ", (int)strcspn(p + 8, "\n"), p + 8);
+			snprintf(item, sizeof(item), " %s ", counters[i].name);
+			found = strstr(line, item) != NULL;
+		}
+		if (!found)
+			fail_msg(MAN ": Metrics: %s is missing", counters[i].name);
+		if (strcmp(counters[i].name, "refused_total") != 0 &&
+		    strcmp(counters[i].name, "dropped_total") != 0)
+			continue;
+		assert_int_equal(sscanf(counters[i].labels, "reason=\"%39[a-z-]", reason), 1);
+		snprintf(item, sizeof(item), " Ta Li %s\n", reason);
+		if (!strstr(text, item))
+			fail_msg(MAN ": What is refused: %s is missing", reason);
+	}
+	free(text);
+}
+
 static void test_help(void **state)
 {
 	char word[] = "holdfast", help[] = "-h", *argv[] = {word, help, NULL}, *text = NULL, left[100];
@@ -373,6 +409,7 @@ int main(void)
 		cmocka_unit_test(test_conf_manual),
 		cmocka_unit_test(test_transports),
 		cmocka_unit_test(test_manual),
+		cmocka_unit_test(test_metrics),
 		cmocka_unit_test(test_help),
 	};
 
