@@ -2,6 +2,7 @@
  * conf/holdfast.conf and the two manuals; and about counters, in counters.def and holdfast(8). holdfastctl(8) is
  * test/system/test_holdfastctl.py's. Run in the top folder of the source. */
 #include <ctype.h>
+#include <glob.h>
 #include <unistd.h>
 
 #include "config/cli.h"
@@ -375,6 +376,37 @@ static void test_metrics(void **state)
 	free(text);
 }
 
+/* The README of each folder of src/ names each file of it, and none that is not there. */
+static void test_folders(void **state)
+{
+	glob_t files;
+
+	(void)state;
+	assert_int_equal(glob("src/*/*.c", 0, NULL, &files), 0);
+	assert_true(files.gl_pathc > 100);
+	for (size_t i = 0; i < files.gl_pathc; i++) {
+		const char *path = files.gl_pathv[i], *name = strrchr(path, '/') + 1;
+		char readme[100], item[100], *text;
+
+		snprintf(readme, sizeof(readme), "%.*sREADME.md", (int)(name - path), path);
+		snprintf(item, sizeof(item), "`%s`", name);
+		text = read_file(readme);
+		if (!strstr(text, item))
+			fail_msg("%s: %s is missing", readme, name);
+		for (const char *p = text; (p = strchr(p, '`')) != NULL; p++) {
+			size_t len = strcspn(p + 1, "`/ \n.");
+
+			if (len >= 80 || strncmp(p + 1 + len, ".c`", 3) != 0)
+				continue;
+			snprintf(item, sizeof(item), "%.*s%.*s.c", (int)(name - path), path, (int)len, p + 1);
+			if (access(item, R_OK) < 0)
+				fail_msg("%s: %s does not exist", readme, item);
+		}
+		free(text);
+	}
+	globfree(&files);
+}
+
 static void test_help(void **state)
 {
 	char word[] = "holdfast", help[] = "-h", *argv[] = {word, help, NULL}, *text = NULL, left[100];
@@ -410,6 +442,7 @@ int main(void)
 		cmocka_unit_test(test_transports),
 		cmocka_unit_test(test_manual),
 		cmocka_unit_test(test_metrics),
+		cmocka_unit_test(test_folders),
 		cmocka_unit_test(test_help),
 	};
 
