@@ -1,5 +1,7 @@
 /* What the control socket shows. Runs on its thread. */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 
 #include "base/counters.h"
 #include "control_p.h"
@@ -72,18 +74,20 @@ struct connections_ctx {
 static void connections_add(void *ctx, struct conn *conn, const struct conn_info *i)
 {
 	struct connections_ctx *x = ctx;
+	char id[24]; /* as text: it has more digits than a double, which many readers of JSON make of a number */
 
 	(void)conn;
 	x->total++;
 	if (json_array_size(x->list) >= x->limit)
 		return;
-	json_array_append_new(
-		x->list,
-		json_pack("{s:I, s:s, s:s, s:s, s:o, s:o, s:I, s:f, s:f}", "id", (json_int_t)i->id, "transport",
-			  i->proto == FLOW_TLS ? "tls" : "tcp", "direction", i->inbound ? "in" : "out", "state",
-			  conn_state_name(i->state), "remote", addr_of(&i->remote), "local", addr_of(&i->local),
-			  "queued", (json_int_t)i->queued, "age", (double)(x->now - i->opened) / 1e3, "idle",
-			  i->received ? (double)(x->now - i->received) / 1e3 : -1.0));
+	snprintf(id, sizeof(id), "%" PRIu64, i->id);
+	json_array_append_new(x->list,
+			      json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:f, s:f}", "id", id, "transport",
+					i->proto == FLOW_TLS ? "tls" : "tcp", "direction",
+					i->inbound ? "in" : "out", "state", conn_state_name(i->state), "remote",
+					addr_of(&i->remote), "local", addr_of(&i->local), "queued",
+					(json_int_t)i->queued, "age", (double)(x->now - i->opened) / 1e3,
+					"idle", i->received ? (double)(x->now - i->received) / 1e3 : -1.0));
 }
 
 void view_connections(struct control_call *c, struct control_answer *a)

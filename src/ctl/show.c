@@ -92,7 +92,7 @@ void show_connections(const json_t *j)
 	put("QUEUED", 7), put("REMOTE", 24), put("LOCAL", 0), end();
 	json_array_foreach(json_object_get(j, "connections"), i, e)
 	{
-		put_number(number(e, "id"), 20), put(text(e, "transport"), 9), put(text(e, "direction"), 3);
+		put(text(e, "id"), 20), put(text(e, "transport"), 9), put(text(e, "direction"), 3);
 		put(text(e, "state"), 11), put_seconds(real(e, "age"), 7), put_seconds(real(e, "idle"), 7);
 		put_number(number(e, "queued"), 7), put(text(e, "remote"), 24), put(text(e, "local"), 0), end();
 	}
