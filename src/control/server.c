@@ -47,6 +47,7 @@ void server_block_signals(void)
 	sigset_t set;
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN); /* a new process that could not take over leaves nothing behind */
 	signal_set(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 }

@@ -9,6 +9,7 @@ import time
 sys.dont_write_bytecode = True
 from system import (HOLDFAST, SLOW, Agent, Message, Proxy, check, command, equal, free_port, gateway, run,  # noqa: E402
                     uac, uas, uri, wait_until)
+from users import ctl  # noqa: E402
 
 ROUNDS = int(os.environ.get("TAKEOVER_ROUNDS", "3"))
 
@@ -174,6 +175,18 @@ def test_a_bad_configuration_changes_nothing():
     equal(status, 1, f"status; {err}")
     check("none.pem" in err, f"the file's name in {err}")
     check(proxy.alive(), "the old process goes on")
+    caller.send(caller.request("OPTIONS", uri(proxy.port)))
+    caller.expect(200)
+
+
+def test_a_new_process_that_fails_leaves_nothing_behind():
+    proxy, caller, _ = calling()
+    with open(proxy.conf, "a") as f:
+        f.write("nonsense = 1\n")
+    equal(ctl(proxy, "takeover")[0], 0, "holdfastctl takeover")
+    wait_until("the new process's complaint", lambda: '"nonsense" is not known' in proxy.log_text())
+    children = f"/proc/{proxy.process.pid}/task/{proxy.process.pid}/children"
+    wait_until("the end of the new process", lambda: not open(children).read())
     caller.send(caller.request("OPTIONS", uri(proxy.port)))
     caller.expect(200)
 
