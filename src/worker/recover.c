@@ -173,11 +173,21 @@ static void move_dialogs(struct recovery *r)
 		store_walk_end(c);
 	}
 	store_reader_destroy(reader);
-	if (!moved)
-		return;
-	dialogs_delete(r);
-	if (r->from >= r->pool->count)
-		count_add(CNT_DIALOGS, moved); /* the others' were counted where they were */
+	if (moved)
+		dialogs_delete(r);
+}
+
+/* Each worker has counted what it found; some of it has gone elsewhere, or was in two places. */
+static void count_dialogs(struct worker_pool *pool)
+{
+	uint64_t there = 0, counted = counters_sum(CNT_DIALOGS);
+
+	for (unsigned i = 0; i < pool->count; i++)
+		there += store_count(pool->worker[i]->calls, STORE_DIALOGS);
+	if (there > counted)
+		count_add(CNT_DIALOGS, there - counted);
+	else
+		count_sub(CNT_DIALOGS, counted - there);
 }
 
 static int open_env(struct recovery *r)
@@ -221,6 +231,8 @@ int worker_pool_recover(struct worker_pool *pool)
 		delete_old(&all[i]);
 		move_dialogs(&all[i]);
 	}
+	if (!rc && n)
+		count_dialogs(pool);
 	for (unsigned i = 0; all && i < n; i++)
 		free(all[i].old);
 	free(all);
