@@ -1,5 +1,11 @@
 """SIPp scripts of calls with a ringing phase, for a network that loses what is under way when the proxy ends: each end repeats what RFC 3261 has it
-repeat. A caller and a callee for each kind: answered, refused, cancelled."""
+repeat. A caller and a callee for each kind: answered, refused, cancelled. The callee that is cancelled is no
+script: SIPp fails a call when a CANCEL comes between two of its steps, or a copy of one comes late."""
+import socket
+import threading
+import time
+
+from system import Agent
 
 VIA = "Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=z9hG4bK-[pid]-[call_number]-"
 CALLER = """From: <sip:caller@[local_ip]:[local_port]>;tag=[pid]c[call_number]
@@ -59,10 +65,6 @@ CALLERS = {
         '<label id="1"/>', request("ACK", to=TAG), '<timewait milliseconds="4000"/>'),
 }
 
-# The Via lines of the INVITE, for a response that follows another request.
-KEEP = "".join(f'<ereg regexp=".*" search_in="hdr" header="Via:" occurrence="{i}" assign_to="{i}"/>' for i in (1, 2))
-KEPT = "Via: [$1]\nVia: [$2]"
-
 CALLEES = {
     "answered": scenario(
         '<recv request="INVITE"/>', response(180), PAUSE.format(100, 1500), response(200, options='retrans="500"'),
@@ -70,8 +72,63 @@ CALLEES = {
     "refused": scenario(
         '<recv request="INVITE"/>', response(180), PAUSE.format(100, 1500), response(486, options='retrans="500"'),
         '<recv request="ACK"/>', '<timewait milliseconds="4000"/>'),
-    "cancelled": scenario(
-        f'<recv request="INVITE"><action>{KEEP}</action></recv>', '<label id="1"/>', response(180, via=KEPT),
-        '<recv request="CANCEL" timeout="500" ontimeout="1"/>', answer(),
-        response(487, via=KEPT, options='retrans="500"'), '<recv request="ACK"/>', '<timewait milliseconds="4000"/>'),
 }
+
+
+class Ringer(threading.Thread):
+    """A callee that rings until it is cancelled, with 180 each half second, and repeats its 487 until the ACK comes."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.agent = Agent()
+        self.port = self.agent.port
+        self.calls = {}  # by Call-ID: [INVITE, status, when to send it again or None, interval]
+        self.wrong = []
+        self.ending = False
+        self.start()
+
+    def numbers(self):
+        """(calls that ended as they should, what else has happened)"""
+        return sum(again is None for _, _, again, _ in list(self.calls.values())), len(self.wrong)
+
+    def quit(self):
+        self.ending = True
+        self.join()
+        for m in self.wrong:
+            print("#", m.data.decode(errors="replace").replace("\n", "\n# "))
+        return self.numbers()
+
+    def run(self):
+        while not self.ending:
+            try:
+                self.take(self.agent.receive(0.02))
+            except socket.timeout:
+                pass
+            now = time.monotonic()
+            for call in self.calls.values():
+                if call[2] is not None and call[2] <= now:
+                    self.tell(call)
+
+    def tell(self, call):
+        invite, status, _, interval = call
+        self.agent.respond(invite, status)
+        call[2:] = time.monotonic() + interval, min(2 * interval, 4) if status == 487 else interval
+
+    def take(self, m):
+        call = self.calls.get(m.get("Call-ID"))
+        if m.method == "INVITE" and not call:
+            call = self.calls[m.get("Call-ID")] = [m, 180, None, 0.5]
+            self.tell(call)
+        elif not call or m.branch != call[0].branch:  # a second INVITE, a CANCEL or ACK of nothing
+            self.wrong.append(m)
+        elif m.method == "INVITE":
+            self.agent.respond(m, call[1])
+        elif m.method == "CANCEL":
+            self.agent.respond(m, 200)
+            if call[1] == 180:
+                call[1] = 487
+                self.tell(call)
+        elif m.method == "ACK" and call[1] == 487:
+            call[2] = None
+        else:
+            self.wrong.append(m)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # run-tests: timeout=240 alone
-"""kill -9 at every step of a call, and under load; then a start on the same store and port. RESTART_ROUNDS says how often under load."""
+"""kill -9 at every step of a call, and under load; then a start on the same store and port. RESTART_ROUNDS says how often under load: the long
+run is `RESTART_ROUNDS=200 test/system/test_restart.py test_under_load` (it takes four minutes)."""
 import os
 import random
 import socket
@@ -12,7 +13,7 @@ import ringing  # noqa: E402
 from system import (SLOW, Agent, Message, Proxy, Sipp, cancel_of, check, command, equal, free_port,  # noqa: E402
                     gateway, run, uri, wait_until)
 
-ROUNDS = int(os.environ.get("RESTART_ROUNDS", "10"))
+ROUNDS = int(os.environ.get("RESTART_ROUNDS", "4"))
 
 
 def crash(proxy):
@@ -397,6 +398,40 @@ def test_damaged_store():
     call.caller.expect(200)
 
 
+def test_full_store():
+    """Calls go on without being stored, which is logged and counted; what was stored before is gone on with after a start."""
+    callee = Agent()
+    proxy = Proxy(gateway("callee", uri(callee.port)) + "store { map_size = 1m }\n")
+    caller = Agent(proxy=proxy)
+
+    def ring():
+        text = caller.request("INVITE", f"sip:100@127.0.0.1:{proxy.port}", headers=["X-Filler: " + "y" * 4000])
+        caller.send(text)
+        m = callee.expect("INVITE")
+        callee.respond(m, 180)
+        caller.expect(180)
+        return text, m
+
+    def cancel(text, m):
+        caller.send(cancel_of(text))
+        caller.expect(200)
+        callee.respond(callee.expect("CANCEL"), 200)
+        callee.respond(m, 487)
+        equal(callee.expect("ACK").branch, m.branch, "branch of the ACK")
+        caller.ack(text, caller.expect(487))
+
+    first = ring()
+    for _ in range(500):
+        last = ring()
+        if proxy.metric("store_failures_total"):
+            break
+    check(proxy.metric("store_failures_total"), "the store is full")
+    check("calls cannot be stored, and go on without: store.map_size or the disk is full" in proxy.log_text(), "a line in the log")
+    cancel(*last)
+    crash(proxy)
+    cancel(*first)
+
+
 # --- under load --------------------------------------------------------------------------------------------------
 
 def script(folder, name, text):
@@ -413,7 +448,8 @@ def test_under_load():
     proxy = Proxy("", start=False)
     routes, callees, callers = "", {}, {}
     for kind in ringing.CALLERS:
-        callees[kind] = Sipp(script(proxy.dir, "callee-" + kind, ringing.CALLEES[kind]))
+        callees[kind] = (Sipp(script(proxy.dir, "callee-" + kind, ringing.CALLEES[kind])) if kind in ringing.CALLEES
+                         else ringing.Ringer())
         routes += (f'gateway "{kind}" {{\n\ttarget = {{"{uri(callees[kind].port)}"}}\n}}\n'
                    f'route "{kind}" {{\n\tuser = "^{kind}$"\n\tgateway = "{kind}"\n}}\n')
     proxy.write(routes)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The planned restart: a new process takes over sockets, connections and calls, and nobody notices."""
+"""The planned restart: a new process takes over sockets, connections and calls, and nobody notices. TAKEOVER_ROUNDS says how often under load:
+the long run is `TAKEOVER_ROUNDS=20 test/system/test_takeover.py test_under_load`."""
 import os
 import socket
 import subprocess
