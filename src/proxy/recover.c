@@ -183,6 +183,8 @@ static int get_branch(struct context *c, struct unpack *u, const struct txn_cloc
 	if (u->bad || (c->target && br->target >= c->target_count) ||
 	    (!br->done && !(c->pk && c->target) && !(flags & SNAP_B_CLIENT)))
 		return -EBADMSG;
+	if (!br->done && (flags & SNAP_B_CLIENT) && wall == UINT64_MAX)
+		return -EBADMSG; /* nothing would ever end it */
 	if (wall != UINT64_MAX)
 		branch_set_deadline(c, br, k, wall);
 	if (!(flags & SNAP_B_CLIENT))
@@ -190,6 +192,8 @@ static int get_branch(struct context *c, struct unpack *u, const struct txn_cloc
 	rc = txn_restore(p->txns, u, TXN_ICT, k, br, &br->client);
 	if (rc)
 		return rc;
+	if (!br->done && !txn_request_bytes(br->client).len)
+		return -EBADMSG; /* it has its final response: then so has the branch */
 	br->resumed = !flow_is_reliable(txn_flow(br->client)) && !br->cancel_sent;
 	return txn_fit(p, br->client);
 }
@@ -217,6 +221,24 @@ static int get_best(struct context *c, struct unpack *u)
 		c->best_len = bytes.len;
 	}
 	return challenges.len ? context_keep_challenges(c, challenges) : 0;
+}
+
+static bool is_proceeding(const struct txn *t)
+{
+	return t && txn_state(t) == TXN_PROCEEDING; /* where a transaction has no timer of its own */
+}
+
+/* What no batch leaves behind: a call that nothing would bring to its end. */
+static bool is_stuck(const struct context *c)
+{
+	bool pending = false;
+
+	for (const struct branch *b = c->branches; b; b = b->next) {
+		if (b->done && is_proceeding(b->client))
+			return true;
+		pending = pending || !b->done;
+	}
+	return c->final_sent ? is_proceeding(c->server) : !pending;
 }
 
 static int get_context(struct proxy *p, struct context *c, struct unpack *u, const struct txn_clock *k)
@@ -254,7 +276,9 @@ static int get_context(struct proxy *p, struct context *c, struct unpack *u, con
 		rc = txn_fit(p, c->server);
 	for (unsigned n = rc ? 0 : unpack_u16(u); n && !rc; n--)
 		rc = get_branch(c, u, k, &tail);
-	return rc ? rc : get_best(c, u);
+	if (!rc)
+		rc = get_best(c, u);
+	return !rc && is_stuck(c) ? -EBADMSG : rc;
 }
 
 int recover_call_id(struct slice bytes, struct slice *call_id)

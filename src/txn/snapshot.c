@@ -116,7 +116,14 @@ static bool key_unpack(struct unpack *u, bool server, uint8_t method, bool legac
 	return !u->bad;
 }
 
-#define LIFE_MIN 32000u /* ms: Timer D */
+#define LIFE_MIN  32000u /* ms: Timer D */
+#define T1_MAX    10000u /* ms: as can be configured */
+#define TIMER_MAX 60000u /* ms: T2 and T4 */
+
+static bool timers_are_sound(const struct txn_timers *tm)
+{
+	return tm->t1 && tm->t1 <= T1_MAX && tm->t2 && tm->t2 <= TIMER_MAX && tm->t4 && tm->t4 <= TIMER_MAX;
+}
 
 /* A wall clock that was set back makes deadlines of years. */
 static msec_t at_most(msec_t when, const struct txn_clock *k, const struct txn_timers *tm)
@@ -146,15 +153,18 @@ int txn_restore(struct txn_table *tb, struct unpack *u, enum txn_kind want, cons
 	uint32_t tag_off = unpack_u32(u);
 	bool has_kept = unpack_u8(u) != 0;
 	struct slice kept = unpack_slice(u);
+	if (!has_kept)
+		kept = SLICE_NONE;
 	struct flow flow;
 	flow_unpack(u, &flow);
-	if (u->bad || (uint64_t)tag_off + tag_len > kept.len)
+	if (u->bad || (uint64_t)tag_off + tag_len > kept.len || !timers_are_sound(&tm) ||
+	    (want == TXN_ICT && (state == TXN_CALLING || state == TXN_PROCEEDING) && !kept.len))
 		return -EBADMSG;
 	if (txn_table_look(tb, &key))
 		return -EEXIST;
 	if (flags & SNAPSHOT_TIMER) {
 		deadline = at_most(deadline, k, &tm);
-		if (when > deadline || !txn_repeats(want, state, again))
+		if (when > deadline || !interval || !txn_repeats(want, state, again))
 			when = deadline;
 	}
 	rc = txn_remake(tb, &key, want, (enum txn_state)state, &flow, owner, &t);
