@@ -462,6 +462,7 @@ def test_under_load():
     for _ in range(ROUNDS):
         time.sleep(chance.uniform(0.1, 1.4))
         crash(proxy)
+        check("moved between workers, 0 left out" in proxy.log_text(), f"all records can be read (seed {seed})")
     for kind, caller in callers.items():
         equal(caller.finish(seconds + 60)[:2], (calls, 0), f"{kind} calls (seed {seed})")
     for kind, callee in callees.items():
