@@ -531,15 +531,13 @@ void context_client_gone(struct branch *b)
 	context_leave_quietly(c);
 }
 
-#define REASON_MAX 512 /* bytes that go on; a longer one does not */
-
 void context_cancel(struct context *c, const struct sip_msg *cancel)
 {
 	const struct sip_hdr *reason = sip_msg_hdr(cancel, SIP_HDR_REASON);
 
 	if (c->final_sent || c->cancelled)
 		return;
-	if (reason && reason->value_len <= REASON_MAX) {
+	if (reason && reason->value_len && reason->value_len <= CONTEXT_REASON_MAX) {
 		struct slice v = sip_hdr_value(cancel, reason);
 		c->reason = strndup(v.p, v.len); /* without memory it goes without */
 	}

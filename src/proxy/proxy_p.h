@@ -252,6 +252,7 @@ bool reply_passes(const struct sip_msg *m);
 long reply_strip(struct proxy *p, const struct sip_msg *m, bool stream);
 
 /* --- context.c: response contexts (16.7) --- */
+#define CONTEXT_REASON_MAX 512 /* bytes of a CANCEL's Reason that go on; a longer one does not */
 struct branch {
 	uint8_t kind;              /* OWNER_BRANCH */
 	uint8_t provisional : 1;   /* a provisional response came: it may be cancelled */
@@ -312,7 +313,7 @@ struct context {
 	unsigned best;   /* status of the best final so far; 0: none */
 	bool best_local; /* it was made by us: timeout, transport error */
 	struct branch *best_branch;
-	char *reason;     /* of the caller's CANCEL (RFC 3326); not kept over a restart */
+	char *reason;     /* of the caller's CANCEL (RFC 3326); NULL: none */
 	char *best_bytes; /* as to be sent back; NULL with best_local */
 	size_t best_len;
 	struct buf challenges; /* WWW- and Proxy-Authenticate lines of the branches that are not best */

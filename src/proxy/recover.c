@@ -223,6 +223,16 @@ static int get_best(struct context *c, struct unpack *u)
 	return challenges.len ? context_keep_challenges(c, challenges) : 0;
 }
 
+static int get_reason(struct context *c, struct unpack *u)
+{
+	struct slice s = unpack_slice(u);
+
+	if (!s.len || s.len > CONTEXT_REASON_MAX || memchr(s.p, 0, s.len))
+		return -EBADMSG;
+	c->reason = strndup(s.p, s.len);
+	return c->reason ? 0 : -ENOMEM;
+}
+
 static bool is_proceeding(const struct txn *t)
 {
 	return t && txn_state(t) == TXN_PROCEEDING; /* where a transaction has no timer of its own */
@@ -278,6 +288,8 @@ static int get_context(struct proxy *p, struct context *c, struct unpack *u, con
 		rc = get_branch(c, u, k, &tail);
 	if (!rc)
 		rc = get_best(c, u);
+	if (!rc && (flags & SNAP_REASON))
+		rc = get_reason(c, u);
 	return !rc && is_stuck(c) ? -EBADMSG : rc;
 }
 

@@ -73,7 +73,8 @@ static unsigned flags_of(const struct context *c)
 	return (c->parallel ? SNAP_PARALLEL : 0u) | (c->failover ? SNAP_FAILOVER : 0u) |
 	       (c->overload ? SNAP_OVERLOAD : 0u) | (c->final_sent ? SNAP_FINAL : 0u) |
 	       (c->cancelled ? SNAP_CANCELLED : 0u) | (c->best_local ? SNAP_BEST_LOCAL : 0u) |
-	       (c->pk ? SNAP_REQUEST : 0u) | (c->server ? SNAP_SERVER : 0u) | (c->target ? SNAP_TARGETS : 0u);
+	       (c->pk ? SNAP_REQUEST : 0u) | (c->server ? SNAP_SERVER : 0u) | (c->target ? SNAP_TARGETS : 0u) |
+	       (c->reason ? SNAP_REASON : 0u);
 }
 
 static void put_request(const struct context *c, struct buf *b)
@@ -182,6 +183,8 @@ static void put_context(const struct context *c, const struct txn_clock *k, stru
 	pack_u8(b, c->best_bytes != NULL);
 	pack_slice(b, slice_make(c->best_bytes, c->best_bytes ? c->best_len : 0));
 	pack_slice(b, slice_make(c->challenges.p, c->challenges.len));
+	if (c->reason)
+		pack_slice(b, slice_str(c->reason));
 }
 
 void snapshot_key(uint64_t record, char key[static SNAPSHOT_KEY_LEN])

@@ -19,6 +19,7 @@ enum {
 	SNAP_REQUEST = 64,
 	SNAP_SERVER = 128,
 	SNAP_TARGETS = 256,
+	SNAP_REASON = 512,
 };
 
 enum {

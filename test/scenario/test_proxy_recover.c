@@ -210,12 +210,14 @@ static void test_cancel_that_waits(void **state)
 	(void)state;
 	begin(H_CONF_ONE);
 	const struct sip_msg *m = H_CALL(h, H_A);
-	H_REQ(h, .method = "CANCEL");
+	H_REQ(h, .method = "CANCEL", .extra = "Reason: SIP;cause=600\n");
 	h_expect_response(h, H_CALLER, 200);
 	h_restart(h);
 	h_expect_silence(h);
 	H_REP(h, m, 180);
-	assert_cancel_of(h_expect_request(h, H_A, "CANCEL"), m);
+	const struct sip_msg *cancel = h_expect_request(h, H_A, "CANCEL");
+	assert_cancel_of(cancel, m);
+	h_assert_hdr(h, cancel, "Reason", "SIP;cause=600");
 	h_expect_response(h, H_CALLER, 180);
 	refused(m, H_A, 487);
 	finish();
@@ -226,7 +228,7 @@ static void test_after_cancel(void **state)
 	(void)state;
 	begin(H_CONF_ONE);
 	const struct sip_msg *m = ringing(H_A);
-	H_REQ(h, .method = "CANCEL");
+	H_REQ(h, .method = "CANCEL", .extra = "Reason: SIP;cause=600\n");
 	h_expect_response(h, H_CALLER, 200);
 	const struct sip_msg *cancel = h_expect_request(h, H_A, "CANCEL");
 	h_restart(h);
