@@ -26,10 +26,10 @@ static bool addr_is_link_local(const struct addr *a)
 /* Four decimal numbers without leading zeros, which some would read as octal. */
 static bool addr_parse_v4(struct slice s, uint8_t ip[static 4])
 {
-	const char *p = s.p, *end = s.p + s.len;
-
 	if (s.len < 7 || s.len > 15)
 		return false;
+	const char *p = s.p, *end = s.p + s.len;
+
 	for (int i = 0; i < 4; i++) {
 		unsigned v = 0;
 		const char *start;

@@ -200,8 +200,7 @@ static void answer(const struct sip_msg *m, const struct flow *from, unsigned st
 	proxy_commit(run.proxy);
 }
 
-/* What is sent is answered as the input's last byte says; a name leads
- * somewhere. */
+/* What is sent is answered as the input's last byte says; a name leads somewhere. */
 static void go_on(uint8_t how)
 {
 	static const unsigned status[] = {0, 100, 180, 200, 302, 401, 407, 430, 486, 503, 603};
@@ -280,6 +279,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		NEED(written(&again, &len));
 		go_on(size ? data[size - 1] : 0);
 		NEED(proxy_contexts(run.proxy) == 0);
+		step(10000); /* what has ended is deleted some time later */
 		NEED(store_count(once.calls, STORE_CALLS) == 0);
 	}
 	down();

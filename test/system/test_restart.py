@@ -446,19 +446,19 @@ def test_under_load():
     seed = random.SystemRandom().randrange(1 << 30)
     chance = random.Random(seed)
     proxy = Proxy("", start=False)
-    routes, callees, callers = "", {}, {}
-    for kind in ringing.CALLERS:
-        callees[kind] = (Sipp(script(proxy.dir, "callee-" + kind, ringing.CALLEES[kind])) if kind in ringing.CALLEES
-                         else ringing.Ringer())
-        routes += (f'gateway "{kind}" {{\n\ttarget = {{"{uri(callees[kind].port)}"}}\n}}\n'
+    callees = {kind: Sipp(script(proxy.dir, "callee-" + kind, text)) for kind, text in ringing.CALLEES.items()}
+    callees["cancelled"] = ringing.Ringer()
+    routes = ""
+    for kind, callee in callees.items():
+        routes += (f'gateway "{kind}" {{\n\ttarget = {{"{uri(callee.port)}"}}\n}}\n'
                    f'route "{kind}" {{\n\tuser = "^{kind}$"\n\tgateway = "{kind}"\n}}\n')
     proxy.write(routes)
     proxy.start()
     seconds = ROUNDS * 1.0 + 1
     calls = int(rate * seconds)
-    for kind in ringing.CALLERS:
-        callers[kind] = Sipp(script(proxy.dir, "caller-" + kind, ringing.CALLERS[kind]), to=proxy.port,
-                             arguments=["-s", kind, "-m", calls, "-r", rate, "-l", 20000])
+    callers = {kind: Sipp(script(proxy.dir, "caller-" + kind, text), to=proxy.port,
+                          arguments=["-s", kind, "-m", calls, "-r", rate, "-l", 20000]) for kind, text in ringing.CALLERS.items()}
+    callers["cancelled"] = ringing.Canceller(proxy, "cancelled", calls, rate)
     for _ in range(ROUNDS):
         time.sleep(chance.uniform(0.1, 1.4))
         crash(proxy)
