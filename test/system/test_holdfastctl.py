@@ -244,11 +244,13 @@ def test_connections():
 
 def test_drain():
     proxy = Proxy(CONF + gateway("gw", "sip:127.0.0.1:9"))
-    equal(ctl(proxy, "drain")[0], 0, "drain")
+    equal(ctl(proxy, "drain"), (0, "draining: 0 calls are being set up, 0 are established\n", ""), "drain")
+    equal(ctl_json(proxy, "drain"), {"result": "still draining", "setting_up": 0, "established": 0}, "drain again")
     equal(proxy.get("/readyz")[0], 503, "/readyz")
     equal(ctl_json(proxy, "status")["draining"], True, "draining")
     bob = User("bob", proxy)
-    equal(bob.register().status, 503, "REGISTER while draining")
+    refused = bob.register()
+    equal((refused.status, refused.get("Retry-After")), (503, "10"), "REGISTER while draining")
     equal(ctl(proxy, "undrain")[0], 0, "undrain")
     equal(proxy.get("/readyz")[0], 200, "/readyz")
     equal(bob.register(call_id="2").status, 401, "REGISTER")

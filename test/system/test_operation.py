@@ -106,6 +106,7 @@ def test_term_lets_a_call_be_set_up():
     other.ack(fresh, refusal)
     other.send(other.request("OPTIONS", uri(proxy.port)))
     check(other.expect(503).get("Retry-After"), "Retry-After of the OPTIONS' answer")
+    check(": 1 calls are being set up, 1 are established" in proxy.log_text(), "the log says how many calls remain")
     hang_up(caller, callee, established, response)
     check(proxy.alive(), "the proxy waits for the call")
     callee.respond(invite, 200, "OK")

@@ -3,11 +3,13 @@
 the long run is `TAKEOVER_ROUNDS=20 test/system/test_takeover.py test_under_load`."""
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
 
 sys.dont_write_bytecode = True
+from certs import Authority  # noqa: E402
 from system import (HOLDFAST, SLOW, Agent, Message, Proxy, check, command, equal, free_port, gateway, run,  # noqa: E402
                     uac, uas, uri, wait_until)
 from users import ctl  # noqa: E402
@@ -116,6 +118,31 @@ def test_connections_stay_with_half_a_message():
     proxy.takeover()
     idle.send(idle.options(proxy.port, 3))
     equal(idle.receive().status, 200, "after a second takeover")
+
+
+def test_a_tls_connection_ends_in_good_order():
+    """Its keys cannot move: the peer sees the end of it as of any, and opens another."""
+    authority = Authority()
+    certificate, key = authority.issue("proxy", "IP:127.0.0.1")
+    port, tls = free_port(), free_port()
+    proxy = Proxy(f'listen "tls:127.0.0.1:{tls}" {{\n\tcertificate = "{certificate}"\n\tkey = "{key}"\n}}\n', listen=both(port))
+    context = ssl.create_default_context(cafile=authority.ca)
+
+    def connect():
+        s = Stream(tls)
+        s.socket = context.wrap_socket(s.socket, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
+        return s
+
+    def ask(s, number):
+        s.send(s.options(tls, number).replace("TCP", "TLS").replace("=tcp", "=tls"))
+        equal(s.receive().status, 200, "OPTIONS")
+
+    one = connect()
+    ask(one, 1)
+    proxy.takeover()
+    one.socket.settimeout(5 * SLOW)
+    equal(one.socket.recv(100), b"", "what comes at the end")  # without a close_notify it would raise
+    ask(connect(), 2)
 
 
 def test_under_load():
