@@ -34,6 +34,12 @@ struct tls_session {
 
 /* --- life --- */
 
+const struct tls_context *tls_session_context(gnutls_session_t s)
+{
+	const struct tls_session *t = gnutls_session_get_ptr(s);
+	return t->context;
+}
+
 /* TLS 1.3: a ticket has come, while we receive. Only then there is something worth keeping; before 1.3 it is when the handshake ends. */
 static int on_ticket(gnutls_session_t s, unsigned type, unsigned when, unsigned incoming,
 		     const gnutls_datum_t *m)
@@ -49,14 +55,15 @@ static int on_ticket(gnutls_session_t s, unsigned type, unsigned when, unsigned 
 static void setup_client(struct tls_session *t)
 {
 	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
+	socklen_t size = sizeof(ss);
+	size_t len = strlen(t->name);
 	struct addr ip;
 
-	if (getpeername(t->io.fd, (struct sockaddr *)&ss, &len) == 0)
+	if (getpeername(t->io.fd, (struct sockaddr *)&ss, &size) == 0)
 		addr_from_sockaddr((struct sockaddr *)&ss, &t->remote);
-	/* A server's name is for names, not for addresses (RFC 6066 3). */
-	if (addr_parse_ip(slice_str(t->name), 0, &ip) < 0)
-		gnutls_server_name_set(t->s, GNUTLS_NAME_DNS, t->name, strlen(t->name));
+	/* A server's name is for names, not for addresses, and has no dot at its end (RFC 6066 3). */
+	if (len && addr_parse_ip(slice_str(t->name), 0, &ip) < 0)
+		gnutls_server_name_set(t->s, GNUTLS_NAME_DNS, t->name, len - (t->name[len - 1] == '.'));
 	gnutls_handshake_set_hook_function(t->s, GNUTLS_HANDSHAKE_NEW_SESSION_TICKET, GNUTLS_HOOK_POST,
 					   on_ticket);
 	tls_tickets_offer(t->context->tickets, t->context, t->name, &t->remote, t->s);
@@ -80,7 +87,8 @@ static int setup_server(struct tls_session *t)
 static int session_setup(struct tls_session *t)
 {
 	if (gnutls_priority_set(t->s, t->context->priority) < 0 ||
-	    gnutls_credentials_set(t->s, GNUTLS_CRD_CERTIFICATE, t->context->credentials) < 0)
+	    gnutls_credentials_set(t->s, GNUTLS_CRD_CERTIFICATE,
+				   t->server ? t->context->server : t->context->client) < 0)
 		return -EIO;
 	gnutls_session_set_ptr(t->s, t);
 	gnutls_handshake_set_timeout(t->s,

@@ -8,7 +8,8 @@
 #include "sip/uri.h"
 #include "transport/tls_session_p.h"
 
-#define CN_LEN 256 /* bytes of a common name */
+#define CN_LEN        256                  /* bytes of a common name */
+#define KP_SIP_DOMAIN "1.3.6.1.5.5.7.3.20" /* RFC 5924 */
 
 /* --- the chain --- */
 
@@ -42,11 +43,42 @@ static void chain_status(unsigned status, gnutls_alert_description_t *alert, cha
 	gnutls_free(text.data);
 }
 
+/* True if the key may be used for TLS or SIP. Which end of a connection it may be does not matter: a proxy is both, often with one
+ * certificate that names one of them. */
+static bool purpose_fits(const gnutls_datum_t *der)
+{
+	static const char *const good[] = {GNUTLS_KP_TLS_WWW_SERVER, GNUTLS_KP_TLS_WWW_CLIENT, KP_SIP_DOMAIN,
+					   GNUTLS_KP_ANY};
+	gnutls_x509_crt_t crt;
+	bool fits = false;
+	char oid[64];
+	int rc = 0;
+
+	if (gnutls_x509_crt_init(&crt) < 0)
+		return false;
+	if (gnutls_x509_crt_import(crt, der, GNUTLS_X509_FMT_DER) < 0)
+		rc = -1;
+	for (unsigned i = 0; rc >= 0 && !fits; i++) {
+		size_t n = sizeof(oid);
+		rc = gnutls_x509_crt_get_key_purpose_oid(crt, i, oid, &n, NULL);
+		if (rc == GNUTLS_E_SHORT_MEMORY_BUFFER)
+			rc = 0; /* none of ours */
+		else if (rc == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE)
+			fits = i == 0; /* it does not say */
+		for (unsigned k = 0; rc >= 0 && k < sizeof(good) / sizeof(good[0]); k++)
+			fits |= strcmp(oid, good[k]) == 0;
+	}
+	gnutls_x509_crt_deinit(crt);
+	return fits;
+}
+
 int tls_chain_verify(gnutls_session_t s, gnutls_alert_description_t *alert, char *err, size_t errlen)
 {
 	unsigned n = 0, status = 0;
 
-	if (!gnutls_certificate_get_peers(s, &n) || !n) {
+	const gnutls_datum_t *list = gnutls_certificate_get_peers(s, &n);
+
+	if (!list || !n) {
 		snprintf(err, errlen, "the peer shows no certificate");
 		*alert = GNUTLS_A_CERTIFICATE_REQUIRED;
 		return -ENOENT;
@@ -57,9 +89,14 @@ int tls_chain_verify(gnutls_session_t s, gnutls_alert_description_t *alert, char
 		*alert = GNUTLS_A_BAD_CERTIFICATE;
 		return -EPERM;
 	}
-	if (!status)
+	if (status) {
+		chain_status(status, alert, err, errlen);
+		return -EPERM;
+	}
+	if (purpose_fits(&list[0]))
 		return 0;
-	chain_status(status, alert, err, errlen);
+	snprintf(err, errlen, "its certificate is for something else than TLS or SIP");
+	*alert = GNUTLS_A_UNSUPPORTED_CERTIFICATE;
 	return -EPERM;
 }
 
@@ -85,62 +122,86 @@ static int names_of(gnutls_x509_crt_t crt, gnutls_subject_alt_names_t *out)
 	return -EBADMSG;
 }
 
-/* A URI name "sip:example.com" stands for the domain; one with a user does not (7.1). */
-static bool uri_is(struct slice text, struct slice name)
+/* Only sip: has a meaning here, and only without a user. */
+static void name_uri(struct slice text, void (*fn)(void *ctx, enum tls_name kind, struct slice name), void *ctx)
 {
 	struct sip_uri u;
-	return sip_uri_parse(text, &u) == 0 && (u.scheme == SIP_SCHEME_SIP || u.scheme == SIP_SCHEME_SIPS) &&
-	       !u.has_user && slice_ieq(u.host, name);
+	if (sip_uri_parse(text, &u) == 0 && u.scheme == SIP_SCHEME_SIP && !u.has_user)
+		fn(ctx, TLS_NAME_URI, u.host);
 }
 
-static bool ip_is(const gnutls_datum_t *san, const struct addr *ip)
-{
-	size_t len = ip->family == AF_INET6 ? 16 : 4;
-	return san->size == len && memcmp(san->data, ip->ip, len) == 0;
-}
-
-static bool cn_is(gnutls_x509_crt_t crt, struct slice name)
+static void name_cn(gnutls_x509_crt_t crt, void (*fn)(void *ctx, enum tls_name kind, struct slice name),
+		    void *ctx)
 {
 	char text[CN_LEN];
 	size_t n = sizeof(text);
-	return gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, text, &n) >= 0 &&
-	       slice_ieq(slice_make(text, n), name);
+	if (gnutls_x509_crt_get_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, 0, text, &n) >= 0)
+		fn(ctx, TLS_NAME_CN, slice_make(text, n));
 }
 
-/* No wildcards (7.2). *any: there is a name of a kind that stands for a domain. */
-static bool names_have(gnutls_subject_alt_names_t names, struct slice name, const struct addr *ip, bool *any)
+void tls_names_each(gnutls_x509_crt_t crt, void (*fn)(void *ctx, enum tls_name kind, struct slice name),
+		    void *ctx)
 {
+	gnutls_subject_alt_names_t names;
 	gnutls_datum_t san;
 	unsigned type;
+	int rc = names_of(crt, &names);
 
+	if (rc == -ENOENT)
+		name_cn(crt, fn, ctx);
+	if (rc < 0)
+		return;
 	for (unsigned i = 0; gnutls_subject_alt_names_get(names, i, &type, &san, NULL) >= 0; i++) {
 		struct slice text = slice_make((const char *)san.data, san.size);
-		if (type == GNUTLS_SAN_IPADDRESS && ip && ip_is(&san, ip))
-			return true;
-		if (type != GNUTLS_SAN_DNSNAME && type != GNUTLS_SAN_URI)
-			continue;
-		*any = true;
-		if (!ip && (type == GNUTLS_SAN_DNSNAME ? slice_ieq(text, name) : uri_is(text, name)))
-			return true;
+		if (type == GNUTLS_SAN_URI)
+			name_uri(text, fn, ctx);
+		else if (type == GNUTLS_SAN_DNSNAME)
+			fn(ctx, TLS_NAME_DNS, text);
+		else if (type == GNUTLS_SAN_IPADDRESS)
+			fn(ctx, TLS_NAME_IP, text);
 	}
-	return false;
+	gnutls_subject_alt_names_deinit(names);
+}
+
+/* Who is looked for, and what has been found. */
+struct look {
+	struct slice name;
+	const struct addr *ip; /* NULL: it is no address */
+	bool uri;              /* there are URIs: then DNS names are of hosts, not of domains */
+	bool is_uri, is_dns, is_ip, is_cn;
+};
+
+/* No wildcards (7.2). */
+static void look_at(void *ctx, enum tls_name kind, struct slice name)
+{
+	struct look *l = ctx;
+	struct addr a;
+
+	switch (kind) {
+	case TLS_NAME_URI:
+		l->uri = true;
+		if (l->ip ? addr_parse_ip(name, 0, &a) == 0 && addr_eq_ip(&a, l->ip) : slice_ieq(name, l->name))
+			l->is_uri = true;
+		break;
+	case TLS_NAME_DNS: l->is_dns |= slice_ieq(name, l->name); break;
+	case TLS_NAME_IP:
+		if (l->ip && name.len == (l->ip->family == AF_INET6 ? 16 : 4) &&
+		    memcmp(name.p, l->ip->ip, name.len) == 0)
+			l->is_ip = true;
+		break;
+	case TLS_NAME_CN: l->is_cn |= slice_ieq(name, l->name); break;
+	}
 }
 
 static bool certificate_is(gnutls_x509_crt_t crt, struct slice name)
 {
-	gnutls_subject_alt_names_t names;
 	struct addr ip;
-	bool is_ip = addr_parse_ip(name, 0, &ip) == 0, any = false;
-	int rc = names_of(crt, &names);
+	struct look l = {.name = name, .ip = addr_parse_ip(name, 0, &ip) == 0 ? &ip : NULL};
 
-	if (!rc) {
-		bool ok = names_have(names, name, is_ip ? &ip : NULL, &any);
-		gnutls_subject_alt_names_deinit(names);
-		if (ok)
-			return true;
-	}
-	/* The common name counts only where no alternative name says what the domain is; never for an address. */
-	return rc != -EBADMSG && !any && !is_ip && cn_is(crt, name);
+	tls_names_each(crt, look_at, &l);
+	if (l.ip)
+		return l.is_ip || l.is_uri;
+	return l.uri ? l.is_uri : l.is_dns || l.is_cn;
 }
 
 bool tls_name_matches(gnutls_session_t s, struct slice name)

@@ -65,6 +65,38 @@ static void add_names(gnutls_x509_crt_t crt, const struct certs_spec *s)
 	}
 }
 
+/* The bytes of a file of ours, for import. */
+static gnutls_datum_t load(struct certs *c, const char *name, const char *kind)
+{
+	gnutls_datum_t pem;
+	char file[64];
+
+	snprintf(file, sizeof(file), "%s.%s", name, kind);
+	assert_int_equal(gnutls_load_file(certs_path(c, file), &pem), 0);
+	return pem;
+}
+
+static void sign(struct certs *c, const struct certs_spec *s, gnutls_x509_crt_t crt, gnutls_x509_privkey_t key)
+{
+	gnutls_x509_crt_t by = s->self ? crt : c->ca;
+	gnutls_x509_privkey_t by_key = s->self ? key : c->key;
+
+	if (s->by) {
+		gnutls_datum_t pem = load(c, s->by, "crt"), pem_key = load(c, s->by, "key");
+		gnutls_x509_crt_init(&by);
+		gnutls_x509_privkey_init(&by_key);
+		assert_int_equal(gnutls_x509_crt_import(by, &pem, GNUTLS_X509_FMT_PEM), 0);
+		assert_int_equal(gnutls_x509_privkey_import(by_key, &pem_key, GNUTLS_X509_FMT_PEM), 0);
+		gnutls_free(pem.data);
+		gnutls_free(pem_key.data);
+	}
+	assert_int_equal(gnutls_x509_crt_sign2(crt, by, by_key, GNUTLS_DIG_SHA256, 0), 0);
+	if (s->by) {
+		gnutls_x509_crt_deinit(by);
+		gnutls_x509_privkey_deinit(by_key);
+	}
+}
+
 static void make(struct certs *c, const struct certs_spec *s, gnutls_x509_crt_t *out,
 		 gnutls_x509_privkey_t *out_key)
 {
@@ -87,12 +119,12 @@ static void make(struct certs *c, const struct certs_spec *s, gnutls_x509_crt_t 
 		gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, s->cn,
 					      (unsigned)strlen(s->cn));
 	add_names(crt, s);
+	for (unsigned i = 0; i < CERTS_NAMES && s->purpose[i]; i++)
+		assert_int_equal(gnutls_x509_crt_set_key_purpose_oid(crt, s->purpose[i], 0), 0);
 	gnutls_x509_crt_set_basic_constraints(crt, s->ca, -1);
 	gnutls_x509_crt_set_key_usage(crt, s->ca ? GNUTLS_KEY_KEY_CERT_SIGN : GNUTLS_KEY_DIGITAL_SIGNATURE);
 	gnutls_x509_crt_set_key(crt, key);
-	assert_int_equal(
-		gnutls_x509_crt_sign2(crt, s->self ? crt : c->ca, s->self ? key : c->key, GNUTLS_DIG_SHA256, 0),
-		0);
+	sign(c, s, crt, key);
 	*out = crt;
 	*out_key = key;
 }

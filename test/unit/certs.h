@@ -6,14 +6,14 @@
 
 #include "unit.h"
 
-#define CERTS_FILES 64
+#define CERTS_FILES 128
 #define CERTS_NAMES 3
 
 struct certs {
 	char dir[128];
 	gnutls_x509_crt_t ca;
 	gnutls_x509_privkey_t key;
-	unsigned serial, files;
+	unsigned serial, files; /* the folder's */
 	char *file[CERTS_FILES];
 };
 
@@ -22,10 +22,12 @@ struct certs_spec {
 	const char *dns[CERTS_NAMES]; /* alternative names; NULL: no more */
 	const char *uri[CERTS_NAMES];
 	const char *ip[CERTS_NAMES];
-	long from, to; /* s from now; both 0: from a day ago on for 100 days */
-	unsigned rsa;  /* bits; 0: ECDSA with P-256 */
-	bool self;     /* signs itself, instead of the CA */
-	bool ca;       /* may sign others */
+	long from, to;                    /* s from now; both 0: from a day ago on for 100 days */
+	unsigned rsa;                     /* bits; 0: ECDSA with P-256 */
+	const char *by;                   /* who signs: of an earlier certs_issue; NULL: the CA */
+	const char *purpose[CERTS_NAMES]; /* of the key: OIDs; none: any */
+	bool self;                        /* signs itself, instead of the CA */
+	bool ca;                          /* may sign others */
 };
 
 /* Makes the folder, and ca.crt and ca.key in it. */
