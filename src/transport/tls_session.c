@@ -27,6 +27,8 @@ struct tls_session {
 	bool verified; /* const after the handshake: the peer's certificate is trusted, and good for `name` */
 	bool done;     /* the handshake: writer */
 	uint8_t warnings;     /* in the handshake: writer */
+	bool over;            /* who receives: nothing more comes: */
+	int failed;           /* -errno, or 0: closed */
 	size_t taken;         /* who sends: bytes of the caller's that wait in io.out; 0: none */
 	pthread_mutex_t lock; /* never held over a system call */
 	struct tls_io io;
@@ -338,14 +340,21 @@ static ssize_t recv_read(struct tls_session *t, char *p, size_t len)
 	return -EPROTO;
 }
 
-/* All records that are there already, as far as they fit. What happens behind the first of them happens again at the next call. */
+/* All records that are there already, as far as they fit. An end behind the first of them is told at the next call, and again at each:
+ * GnuTLS says some things only once, a HelloRequest for one. */
 static ssize_t recv_records(struct tls_session *t, char *p, size_t len)
 {
 	size_t got = 0;
 	ssize_t n = 1;
 
+	if (t->over)
+		return t->failed;
 	while (got < len && (n = recv_read(t, p + got, len - got)) > 0)
 		got += (size_t)n;
+	if (n <= 0 && n != -EAGAIN) {
+		t->over = true;
+		t->failed = (int)n;
+	}
 	return got ? (ssize_t)got : n;
 }
 
