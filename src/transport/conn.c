@@ -296,6 +296,15 @@ int streams_connect(struct streams *s, const struct conn_hop *hop, uint64_t *con
 	return 0;
 }
 
+/* Lock held. A TLS connection that we would open has a name; one that was accepted gets it here, once: it may be asked for again, while
+ * another connection has the alias. */
+static bool alias_name(struct conn *c, struct slice name)
+{
+	if (!c->name && name.len && name.len <= CONN_NAME_MAX && tls_peer_is(c->tls, name))
+		c->name = strndup(name.p, name.len);
+	return c->name && slice_ieq(slice_str(c->name), name);
+}
+
 void conn_alias(struct conn *c, uint16_t port, struct slice name)
 {
 	struct addr a = c->remote;
@@ -304,16 +313,9 @@ void conn_alias(struct conn *c, uint16_t port, struct slice name)
 	if (!c->inbound)
 		return;
 	pthread_mutex_lock(&c->lock);
-	/* A TLS connection that we would open has a name; one that was accepted gets it here, once. */
-	if (c->state == CONN_OPEN && !c->finishing && !c->alias.listed) {
-		if (c->proto == FLOW_TLS) {
-			if (name.len && name.len <= CONN_NAME_MAX && tls_peer_is(c->tls, name) &&
-			    (c->name = strndup(name.p, name.len)))
-				conn_table_alias(c->streams, c, &a);
-		} else {
-			conn_table_alias(c->streams, c, &a);
-		}
-	}
+	if (c->state == CONN_OPEN && !c->finishing && !c->alias.listed &&
+	    (c->proto != FLOW_TLS || alias_name(c, name)))
+		conn_table_alias(c->streams, c, &a);
 	pthread_mutex_unlock(&c->lock);
 }
 

@@ -69,6 +69,7 @@ static void tls_open(struct stream_fixture *f, uint32_t handshake_timeout)
 	f->t.listen[0].key = &files[1];
 	f->t.listen[0].key_count = 1;
 	f->t.listen[0].ca = cert_file;
+	f->t.listen[0].verify_client = VERIFY_OPTIONAL;
 	stream_start(f);
 }
 
@@ -80,11 +81,15 @@ struct client {
 	int fd;
 };
 
-static void client_open(struct client *c, const struct addr *to)
+static void client_open_as(struct client *c, const struct addr *to, bool certificate)
 {
 	int rc;
 	c->fd = peer_connect(to);
 	gnutls_certificate_allocate_credentials(&c->cred);
+	if (certificate)
+		assert_int_equal(
+			gnutls_certificate_set_x509_key_file(c->cred, cert_file, key_file, GNUTLS_X509_FMT_PEM),
+			0);
 	gnutls_init(&c->s, GNUTLS_CLIENT);
 	gnutls_set_default_priority(c->s);
 	gnutls_credentials_set(c->s, GNUTLS_CRD_CERTIFICATE, c->cred);
@@ -93,6 +98,11 @@ static void client_open(struct client *c, const struct addr *to)
 		rc = gnutls_handshake(c->s);
 	while (rc < 0 && !gnutls_error_is_fatal(rc));
 	assert_int_equal(rc, 0);
+}
+
+static void client_open(struct client *c, const struct addr *to)
+{
+	client_open_as(c, to, false);
 }
 
 static void client_close(struct client *c)
@@ -424,6 +434,50 @@ static void test_outbound(void **state)
 	stream_stop(&f);
 }
 
+/* RFC 5923: who has shown a certificate for a name is the way to it; the first who asks, and not who has shown none. */
+static void test_alias(void **state)
+{
+	struct stream_fixture f;
+	struct conn_hop hop = {.proto = FLOW_TLS, .name = SLICE_LIT("example.com")};
+	struct client peer[3];
+	struct conn *c[3];
+	char text[1000], id[16];
+	uint64_t found;
+	(void)state;
+	tls_open(&f, 0);
+	for (unsigned i = 0; i < 3; i++) {
+		client_open_as(&peer[i], &f.at, i > 0);
+		snprintf(id, sizeof(id), "alias-%u", i);
+		client_write(&peer[i], options(text, id), strlen(options(text, id)));
+		c[i] = streams_get(f.s, take(&f, i)->flow.conn);
+	}
+	hop.remote = *conn_remote(c[0]);
+	hop.remote.port = 5099;
+	conn_alias(c[0], 5099, hop.name);
+	conn_alias(c[1], 5099, SLICE_LIT("other.example"));
+	assert_null(c[0]->name);
+	assert_null(c[1]->name);
+	conn_alias(c[1], 5099, hop.name);
+	assert_int_equal(streams_connect(f.s, &hop, &found), 0);
+	assert_int_equal(found, conn_id(c[1]));
+	/* Taken: but each of its requests asks. */
+	conn_alias(c[2], 5099, hop.name);
+	const char *name = c[2]->name;
+	conn_alias(c[2], 5099, hop.name);
+	assert_ptr_equal(c[2]->name, name);
+	assert_int_equal(streams_connect(f.s, &hop, &found), 0);
+	assert_int_equal(found, conn_id(c[1]));
+	conn_close(c[1], CONN_ADMIN);
+	conn_alias(c[2], 5099, hop.name);
+	assert_int_equal(streams_connect(f.s, &hop, &found), 0);
+	assert_int_equal(found, conn_id(c[2]));
+	for (unsigned i = 0; i < 3; i++) {
+		conn_put(c[i]);
+		client_close(&peer[i]);
+	}
+	stream_stop(&f);
+}
+
 /* In the middle of everything. */
 static void test_shutdown(void **state)
 {
@@ -453,7 +507,8 @@ int main(void)
 		cmocka_unit_test(test_half_handshake),   cmocka_unit_test(test_messages),
 		cmocka_unit_test(test_rest_of_a_record), cmocka_unit_test(test_backlog),
 		cmocka_unit_test(test_bad_length),       cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_outbound),         cmocka_unit_test(test_shutdown),
+		cmocka_unit_test(test_outbound),         cmocka_unit_test(test_alias),
+		cmocka_unit_test(test_shutdown),
 	};
 	return cmocka_run_group_tests(tests, make_certificate, remove_certificate);
 }
