@@ -100,6 +100,7 @@ struct conn {
 	_Atomic uint64_t
 		written; /* atomic: bytes given to the kernel; TLS may answer a key update while it receives */
 
+	bool guest; /* the token's holder: its writer is one of streams.guests */
 	/* TLS: made before the handshake; the token's holder sends, the acceptor receives (GnuTLS allows one of each) */
 	struct tls_session *tls;
 
@@ -163,9 +164,11 @@ struct streams {
 	pthread_mutex_t writers_lock;
 	pthread_cond_t writers_none;  /* neither writers nor parked threads are left */
 	unsigned writers;             /* under writers_lock, as what follows: connections that have one */
+	unsigned guests;              /* those of them that shake hands with who has connected to us */
 	struct writer_parked *parked; /* threads that wait for a connection */
 	unsigned parked_count;
 	bool ending; /* they wait no more */
+	int leave;   /* const: eventfd: `leaving` has become true; wakes all writers */
 };
 
 /* --- conn.c --- */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -93,6 +94,7 @@ void streams_export(struct streams *s, uint32_t grace, void (*fn)(void *ctx, con
 	writers_gone(s, clock_mono_ms() + grace);
 	/* Who is still writing to a peer that does not read leaves the rest to the next process. */
 	atomic_store(&s->leaving, true);
+	eventfd_write(s->leave, 1);
 	writers_gone(s, clock_mono_ms() + grace);
 	streams_each(s, export_one, &x);
 }

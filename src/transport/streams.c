@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/counters.h"
@@ -95,12 +96,13 @@ int streams_open_with(const struct config *c, struct inheritance *in, struct str
 	err[0] = 0;
 	if (!s)
 		goto out;
+	s->leave = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_init(&s->writers_lock, NULL);
 	pthread_cond_init(&s->writers_none, NULL);
 	/* Milliseconds of the wall clock, with room for 2^20 connections in each: never the number of an earlier run. */
 	atomic_init(&s->next_id, (uint64_t)(clock_wall_ns() / 1000000u) << 20);
 	atomic_init(&s->writers_max, c->writers);
-	rc = socket_check(c, SOCK_STREAM, in, &name);
+	rc = s->leave < 0 ? -errno : socket_check(c, SOCK_STREAM, in, &name);
 	if (!rc)
 		rc = streams_alloc(c, s);
 	for (unsigned i = 0; !rc && i < c->listen_count; i++) {
@@ -258,6 +260,8 @@ void streams_close(struct streams *s)
 		}
 	conn_table_deinit(s);
 	tls_tickets_destroy(s->tickets);
+	if (s->leave >= 0)
+		close(s->leave);
 	free(s->listener);
 	free(s->port);
 	pthread_cond_destroy(&s->writers_none);

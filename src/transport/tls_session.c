@@ -184,6 +184,9 @@ static int peer_check(struct tls_session *t, gnutls_alert_description_t *alert, 
 /* The last word of a handshake that fails; nobody waits for it. */
 static void say_why(struct tls_session *t, gnutls_alert_description_t alert)
 {
+	/* Before TLS 1.3 there is no word for a certificate that is missing. */
+	if (alert == GNUTLS_A_CERTIFICATE_REQUIRED && gnutls_protocol_get_version(t->s) != GNUTLS_TLS1_3)
+		alert = GNUTLS_A_HANDSHAKE_FAILURE;
 	gnutls_alert_send(t->s, GNUTLS_AL_FATAL, alert);
 	tls_io_flush(&t->io);
 }

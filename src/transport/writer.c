@@ -2,6 +2,7 @@
  * what its state asks for (connect, TLS handshake, write), each with its deadline, and is done when the queue is empty. It then waits a moment
  * for another connection to do the same for: a thread that begins and ends costs about as much as half a resumed handshake. */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,7 @@
 
 #define WRITER_NICE 5 /* calls in progress come first: a storm of handshakes must not delay them */
 
-#define WRITER_LOOK 100 /* ms between two looks whether the process is leaving its connections to another */
+#define WRITER_KEPT 4 /* one part in so many of all writers is not for handshakes that others begin */
 
 #define WRITER_PARK    1000 /* ms that a thread waits for its next connection */
 #define WRITERS_PARKED 64   /* of them at most: what one burst of connections uses, not a storm */
@@ -31,18 +32,18 @@ struct writer_parked {
 /* Waits for events until the deadline. 0; -ETIMEDOUT; -ECANCELED: leave it as it is. */
 static int wait_for(const struct conn *c, short events, msec_t deadline)
 {
-	struct pollfd p = {.fd = c->fd, .events = events};
+	struct pollfd p[2] = {{.fd = c->fd, .events = events}, {.fd = c->streams->leave, .events = POLLIN}};
 	for (;;) {
 		msec_t now = clock_mono_ms();
 		if (atomic_load_explicit(&c->streams->leaving, memory_order_relaxed))
 			return -ECANCELED;
 		if (now >= deadline)
 			return -ETIMEDOUT;
-		int n = poll(&p, 1, deadline - now < WRITER_LOOK ? (int)(deadline - now) : WRITER_LOOK);
-		if (n > 0)
-			return 0;
-		if (n < 0 && errno != EINTR)
+		if (poll(p, 2, deadline - now < INT_MAX ? (int)(deadline - now) : INT_MAX) < 0 &&
+		    errno != EINTR)
 			return -errno;
+		if (p[0].revents && !p[1].revents)
+			return 0;
 	}
 }
 
@@ -140,7 +141,7 @@ static int do_handshake(struct conn *c)
 		count(CNT_TLS_TIMEOUT);
 		snprintf(err, sizeof(err), "not done within handshake_timeout");
 	}
-	if (rc)
+	if (rc && state_of(c) != CONN_CLOSED) /* else it is our own doing */
 		log_handshake(c, err[0] ? err : strerror(-rc));
 	return rc;
 }
@@ -201,7 +202,7 @@ static void unpark(struct streams *s, struct writer_parked *w)
 }
 
 /* The connection's writer is done; its thread may have another one. NULL: the thread ends, and s may be gone. */
-static struct conn *writer_next(struct streams *s)
+static struct conn *writer_next(struct streams *s, bool guest)
 {
 	struct writer_parked w = {.wake = PTHREAD_COND_INITIALIZER};
 	struct timespec until;
@@ -210,6 +211,7 @@ static struct conn *writer_next(struct streams *s)
 	until.tv_sec += WRITER_PARK / 1000;
 	pthread_mutex_lock(&s->writers_lock);
 	s->writers--;
+	s->guests -= guest;
 	if (!s->ending && s->parked_count < WRITERS_PARKED) {
 		w.next = s->parked;
 		s->parked = &w;
@@ -231,11 +233,13 @@ static void *writer_main(void *arg)
 {
 	struct conn *c = arg;
 	struct streams *s = c->streams;
+	bool guest;
 
 	prctl(PR_SET_NAME, "hf-writer");
 	setpriority(PRIO_PROCESS, 0, WRITER_NICE); /* of this thread, on Linux */
-	for (; c; c = writer_next(s)) {
+	for (; c; c = writer_next(s, guest)) {
 		enum conn_state state = state_of(c);
+		guest = c->guest;
 		if ((state == CONN_CONNECTING || state == CONN_HANDSHAKING) && do_open(c))
 			stream_adopt(conn_ref(c));
 		do_drain(c);
@@ -259,14 +263,18 @@ static int writer_thread(struct conn *c)
 	return rc;
 }
 
-/* -EAGAIN: `writers` is reached. */
-static int writer_give(struct streams *s, struct conn *c)
+/* -EAGAIN: `writers` is reached. Anybody may begin a handshake and let it hang: some are kept for the connections that work. */
+static int writer_give(struct streams *s, struct conn *c, bool guest)
 {
+	unsigned max = atomic_load_explicit(&s->writers_max, memory_order_relaxed);
+
+	c->guest = guest;
 	pthread_mutex_lock(&s->writers_lock);
-	bool ok = s->writers < atomic_load_explicit(&s->writers_max, memory_order_relaxed);
+	bool ok = s->writers < max && (!guest || s->guests < max - max / WRITER_KEPT);
 	struct writer_parked *w = ok ? s->parked : NULL;
 	if (ok) {
 		s->writers++;
+		s->guests += guest;
 		count(CNT_WRITERS);
 	}
 	if (w) {
@@ -281,6 +289,7 @@ static int writer_give(struct streams *s, struct conn *c)
 	if (rc) {
 		count_sub(CNT_WRITERS, 1);
 		pthread_mutex_lock(&s->writers_lock);
+		s->guests -= guest;
 		if (--s->writers == 0 && !s->parked_count)
 			pthread_cond_broadcast(&s->writers_none);
 		pthread_mutex_unlock(&s->writers_lock);
@@ -288,14 +297,14 @@ static int writer_give(struct streams *s, struct conn *c)
 	return rc;
 }
 
-int writer_start(struct conn *c)
+static int writer_begin(struct conn *c, bool guest)
 {
 	static struct log_limiter limiter;
 	uint64_t missed;
 	int rc;
 
 	conn_ref(c);
-	rc = writer_give(c->streams, c);
+	rc = writer_give(c->streams, c, guest);
 	if (!rc)
 		return 0;
 	count(CNT_CONN_REFUSED_WRITERS);
@@ -308,6 +317,11 @@ int writer_start(struct conn *c)
 	return rc;
 }
 
+int writer_start(struct conn *c)
+{
+	return writer_begin(c, false);
+}
+
 void writer_handshake(struct conn *c)
 {
 	pthread_mutex_lock(&c->lock);
@@ -316,7 +330,7 @@ void writer_handshake(struct conn *c)
 		c->draining = true;
 	pthread_mutex_unlock(&c->lock);
 	if (go)
-		writer_start(c);
+		writer_begin(c, true);
 }
 
 void writers_wait(struct streams *s)

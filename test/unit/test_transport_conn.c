@@ -850,6 +850,34 @@ static void test_inherited_half_ping(void **state)
 	}
 }
 
+static void export_queue(void *ctx, const struct inherited_conn *c)
+{
+	*(size_t *)ctx += c->queue_len;
+}
+
+/* A writer whose peer does not read leaves when the process does, and its queue is handed over. */
+static void test_leaving(void **state)
+{
+	struct fixture x;
+	size_t queued = 0;
+	int peer;
+	(void)state;
+	fixture_open(&x, NULL);
+	struct conn *c = connected(&x, &peer);
+	fill(c);
+	assert_int_equal(counters_sum(CNT_WRITERS), 1);
+	acceptor_stop(x.f.a[0]);
+	msec_t start = clock_mono_ms();
+	streams_export(x.f.s, 2000, export_queue, &queued);
+	assert_in_range(clock_mono_ms() - start, 2000, 3900); /* the second grace is not needed */
+	assert_int_equal(counters_sum(CNT_WRITERS), 0);
+	assert_true(queued > 0);
+	assert_int_equal(queued, c->queued);
+	conn_put(c);
+	close(peer);
+	fixture_close(&x);
+}
+
 static void set_small(struct config_stream *o)
 {
 	o->max_message = 2000;
@@ -1188,6 +1216,7 @@ int main(void)
 		cmocka_unit_test(test_acked_while_writing),
 		cmocka_unit_test(test_inherited_acked),
 		cmocka_unit_test(test_inherited_half_ping),
+		cmocka_unit_test(test_leaving),
 		cmocka_unit_test(test_inherited_too_large),
 		cmocka_unit_test(test_alias),
 		cmocka_unit_test(test_each),

@@ -218,6 +218,48 @@ static void test_half_handshake(void **state)
 	stream_stop(&f);
 }
 
+/* Handshakes that hang do not take the last writers: a connection can still be opened. */
+static void test_hanging_handshakes(void **state)
+{
+	enum { WRITERS = 8, GUESTS = 6, MANY = 10 };
+	struct stream_fixture f;
+	struct conn_hop hop = {.proto = FLOW_TLS, .name = SLICE_LIT("example.com")};
+	struct iovec v = {"\r\n\r\n", 4};
+	uint64_t refused = counters_sum(CNT_CONN_REFUSED_WRITERS), id;
+	int fd[MANY];
+	(void)state;
+	tls_open(&f, 5000);
+	atomic_store(&f.s->writers_max, WRITERS);
+	for (unsigned i = 0; i < MANY; i++) {
+		fd[i] = peer_connect(&f.at);
+		peer_write(fd[i], "\x16", 1);
+		if (i < GUESTS)
+			await_gauge(CNT_WRITERS, i + 1);
+		else
+			peer_expect_end(fd[i]);
+	}
+	assert_int_equal(counters_sum(CNT_CONN_REFUSED_WRITERS), refused + MANY - GUESTS);
+	assert_int_equal(counters_sum(CNT_WRITERS), GUESTS);
+	int listening = peer_listen("127.0.0.1", 4, &hop.remote);
+	assert_int_equal(streams_connect(f.s, &hop, &id), 0);
+	struct conn *c = streams_get(f.s, id);
+	conn_send(c, &v, 1, clock_mono_ms());
+	int other = peer_accept(listening);
+	peer_expect(other, "\x16"); /* its writer is at work */
+	assert_int_equal(counters_sum(CNT_WRITERS), GUESTS + 1);
+	close(other);
+	close(listening);
+	conn_put(c);
+	/* Who goes makes room. */
+	for (unsigned i = 0; i < MANY; i++)
+		close(fd[i]);
+	await_gauge(CNT_WRITERS, 0);
+	struct client k;
+	client_open(&k, &f.at);
+	client_close(&k);
+	stream_stop(&f);
+}
+
 /* --- messages --- */
 
 static void test_messages(void **state)
@@ -503,12 +545,12 @@ static void test_shutdown(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_not_tls),          cmocka_unit_test(test_silent),
-		cmocka_unit_test(test_half_handshake),   cmocka_unit_test(test_messages),
-		cmocka_unit_test(test_rest_of_a_record), cmocka_unit_test(test_backlog),
-		cmocka_unit_test(test_bad_length),       cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_outbound),         cmocka_unit_test(test_alias),
-		cmocka_unit_test(test_shutdown),
+		cmocka_unit_test(test_not_tls),        cmocka_unit_test(test_silent),
+		cmocka_unit_test(test_half_handshake), cmocka_unit_test(test_hanging_handshakes),
+		cmocka_unit_test(test_messages),       cmocka_unit_test(test_rest_of_a_record),
+		cmocka_unit_test(test_backlog),        cmocka_unit_test(test_bad_length),
+		cmocka_unit_test(test_broken),         cmocka_unit_test(test_outbound),
+		cmocka_unit_test(test_alias),          cmocka_unit_test(test_shutdown),
 	};
 	return cmocka_run_group_tests(tests, make_certificate, remove_certificate);
 }
