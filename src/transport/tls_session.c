@@ -306,8 +306,8 @@ ssize_t tls_send(struct tls_session *t, const char *p, size_t len)
 	pthread_mutex_lock(&t->lock);
 	n = gnutls_record_send(t->s, p, len);
 	pthread_mutex_unlock(&t->lock);
-	if (n <= 0)
-		return n == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EPROTO;
+	if (n <= 0) /* nothing but memory keeps a record out of io.out */
+		return n == GNUTLS_E_MEMORY_ERROR || n == GNUTLS_E_PUSH_ERROR ? -ENOMEM : -EPROTO;
 	rc = tls_io_flush(&t->io);
 	if (rc == -EAGAIN)
 		t->taken = (size_t)n;

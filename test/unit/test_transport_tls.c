@@ -523,6 +523,7 @@ static void body(void)
 	struct tls_context *s = tls_context(&(struct tls_setup){.certificate = {"a"}}),
 			   *c = s ? tls_context(&(struct tls_setup){0}) : NULL;
 	struct tls_pair p;
+	ssize_t sent;
 	char got[10];
 
 	if (!s || !c) {
@@ -533,7 +534,8 @@ static void body(void)
 	tls_connect(&p, s, c, "a.example");
 	if (p.server.rc || p.client.rc) {
 		assert_true(alloc_failed());
-	} else if (tls_send(p.server.s, "hello", 5) != 5) {
+	} else if ((sent = tls_send(p.server.s, "hello", 5)) != 5) {
+		assert_int_equal(sent, -ENOMEM);
 		assert_true(alloc_failed());
 	} else {
 		ssize_t n = tls_recv(p.client.s, got, 2);
