@@ -181,7 +181,7 @@ static int peer_check(struct tls_session *t, gnutls_alert_description_t *alert, 
 	return 0;
 }
 
-/* The last word of a handshake that fails; nobody waits for it. */
+/* The last word of a handshake that fails; nobody waits for it. It has been counted: who is told may look. */
 static void say_why(struct tls_session *t, gnutls_alert_description_t alert)
 {
 	/* Before TLS 1.3 there is no word for a certificate that is missing. */
@@ -212,8 +212,8 @@ static int handshake_failed(struct tls_session *t, int rc, char *err, size_t err
 	case GNUTLS_E_CERTIFICATE_REQUIRED:
 	case GNUTLS_E_NO_CERTIFICATE_FOUND:
 		snprintf(err, errlen, "the peer shows no certificate");
-		say_why(t, GNUTLS_A_CERTIFICATE_REQUIRED);
 		count(CNT_TLS_UNTRUSTED);
+		say_why(t, GNUTLS_A_CERTIFICATE_REQUIRED);
 		return -EPERM;
 	case GNUTLS_E_FATAL_ALERT_RECEIVED:
 		snprintf(err, errlen, "the peer refuses: %s", gnutls_alert_get_name(gnutls_alert_get(t->s)));
@@ -229,8 +229,8 @@ static int handshake_failed(struct tls_session *t, int rc, char *err, size_t err
 		break;
 	default: snprintf(err, errlen, "%s", gnutls_strerror(rc));
 	}
-	say_why(t, (gnutls_alert_description_t)gnutls_error_to_alert(rc, &level));
 	count(CNT_TLS_FAILED);
+	say_why(t, (gnutls_alert_description_t)gnutls_error_to_alert(rc, &level));
 	return -EPROTO;
 }
 
@@ -241,8 +241,8 @@ static int handshake_done(struct tls_session *t, char *err, size_t errlen)
 	int rc = peer_check(t, &alert, err, errlen);
 
 	if (rc < 0) {
-		say_why(t, alert);
 		count(CNT_TLS_UNTRUSTED);
+		say_why(t, alert);
 		return rc;
 	}
 	t->done = true;
