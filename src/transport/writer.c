@@ -214,7 +214,7 @@ static struct conn *writer_next(struct streams *s, bool guest)
 	s->guests -= guest;
 	if (!s->ending && s->parked_count < WRITERS_PARKED) {
 		w.next = s->parked;
-		s->parked = &w;
+		s->parked = &w; /* cppcheck-suppress autoVariables ; out of the list before we return */
 		s->parked_count++;
 		while (!w.c && !s->ending &&
 		       pthread_cond_clockwait(&w.wake, &s->writers_lock, CLOCK_MONOTONIC, &until) == 0)
