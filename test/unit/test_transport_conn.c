@@ -844,7 +844,7 @@ static void test_inherited_half_ping(void **state)
 		peer_say(fd, rest[i]);
 		peer_expect(fd, "\r\n");
 		close(fd);
-		await_gauge(CNT_CONN_TCP_IN_OPEN, 1); /* what the first still counts */
+		await_gauge(CNT_CONN_TCP_IN_OPEN, 1);   /* what the first still counts */
 		await_gauge(CNT_CONN_TCP_IN_CLOSED, 0); /* the second has let go of it */
 		fixture_close(&x);
 		fixture_close(&y);
