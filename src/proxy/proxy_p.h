@@ -335,7 +335,16 @@ void context_destroy(struct context *c);
 struct context *context_make(struct proxy *p, struct slice call_id);
 void context_count(struct context *c);
 void context_discard(struct context *c);
-int context_keep_challenges(struct context *c, struct slice text); /* 0, -ENOMEM */
+/* For best.c: it has its final response; where that goes; sends one, or one of our own making. */
+void context_finished(struct context *c);
+const struct flow *context_source(const struct context *c);
+void context_respond(struct context *c, unsigned status, struct slice bytes);
+void context_respond_local(struct context *c, unsigned status, struct slice extra);
+/* best.c */
+void best_offer(struct context *c, struct branch *b, unsigned status,
+		const struct sip_msg *m); /* keeps m, or one of our own (NULL), if it is the best so far */
+void best_send(struct context *c);
+int best_keep_challenges(struct context *c, struct slice text); /* for recover.c: 0, -ENOMEM */
 /* branch.c; each may end the branch at once and so lead to context_branch_done. */
 void branch_start(struct context *c, unsigned target, unsigned breadth);
 struct branch *branch_make(struct context *c); /* for recover.c: in no list yet; NULL: no memory */

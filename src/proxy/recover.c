@@ -220,7 +220,7 @@ static int get_best(struct context *c, struct unpack *u)
 			memcpy(c->best_bytes, bytes.p, bytes.len);
 		c->best_len = bytes.len;
 	}
-	return challenges.len ? context_keep_challenges(c, challenges) : 0;
+	return challenges.len ? best_keep_challenges(c, challenges) : 0;
 }
 
 static int get_reason(struct context *c, struct unpack *u)
