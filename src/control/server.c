@@ -224,14 +224,6 @@ static void say_hello(const struct server *s)
 	const struct config *c = s->config;
 	char a[ADDR_STRLEN];
 
-	for (unsigned i = 0; i < c->listen_count; i++)
-		log_info("main", "listening on %s:%s",
-			 c->listen[i].proto == FLOW_UDP   ? "udp"
-			 : c->listen[i].proto == FLOW_TCP ? "tcp"
-							  : "tls",
-			 addr_str(c->listen[i].proto == FLOW_UDP ? &s->udp->bound[i]
-								 : streams_bound(s->streams, i),
-				  a));
 	if (s->http) {
 		struct addr stats = c->stats.listen;
 		stats.port = http_port(s->http);
@@ -407,7 +399,9 @@ static int takeover_start(struct server *s, struct command *cmd, int *fd)
 	int rc;
 
 	if (!cmd->text[0]) {
-		rc = s->source.argv ? takeover_spawn(s->source.argv) : -ENOSYS;
+		pid_t heir = 0;
+		rc = s->source.argv ? takeover_spawn(s->source.argv, &heir) : -ENOSYS;
+		atomic_store(&s->heir, heir);
 		snprintf(cmd->text, sizeof(cmd->text),
 			 rc < 0 ? "a new process cannot be started: %s" : "a new process is started",
 			 strerror(-rc));

@@ -31,6 +31,7 @@ struct server {
 	struct acceptor **acceptor;
 	unsigned acceptor_count;
 	struct http *http;
+	_Atomic pid_t heir;     /* atomic: the process that was started to take over; 0: none was */
 	_Atomic bool ready;     /* atomic: all threads run */
 	pthread_mutex_t report; /* between a reload and the HTTP thread; nobody else ever takes it */
 };

@@ -186,7 +186,7 @@ int takeover_call(const char *path)
 
 extern char **environ;
 
-int takeover_spawn(char *const *argv)
+int takeover_spawn(char *const *argv, pid_t *child)
 {
 	unsigned n = 0;
 	pid_t pid;
@@ -206,6 +206,8 @@ int takeover_spawn(char *const *argv)
 	/* By its name, not as what runs: a planned restart is how a new version comes. */
 	int rc = posix_spawnp(&pid, argv[0], NULL, NULL, args, environ);
 	free(args);
+	if (!rc)
+		*child = pid;
 	return -rc;
 }
 

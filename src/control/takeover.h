@@ -4,6 +4,8 @@
 #ifndef CONTROL_TAKEOVER_H
 #define CONTROL_TAKEOVER_H
 
+#include <sys/types.h>
+
 #include "transport/inherit.h"
 
 struct server;
@@ -18,7 +20,7 @@ int takeover_call(const char *path);
  * other half: by _exit. */
 void takeover_give(struct server *s, int fd);
 
-/* Old process, main: starts a new one of the same program with the same arguments and --takeover. 0 or -errno. */
-int takeover_spawn(char *const *argv);
+/* Old process, main: starts a new one of the same program with the same arguments and --takeover. 0 and its number, or -errno. */
+int takeover_spawn(char *const *argv, pid_t *child);
 
 #endif

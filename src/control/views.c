@@ -1,7 +1,9 @@
 /* What the control socket shows. Runs on its thread. */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/counters.h"
 #include "control_p.h"
@@ -37,6 +39,16 @@ static uint64_t sum(enum counter_id first, unsigned n)
 	return total;
 }
 
+/* Of the process that holdfastctl had us start. It is reaped by the kernel as soon as it ends. */
+static const char *takeover_state(const struct server *s)
+{
+	pid_t heir = atomic_load(&s->heir);
+
+	if (!heir)
+		return "none";
+	return kill(heir, 0) == 0 ? "starting" : "failed";
+}
+
 void view_status(struct control_call *c, struct control_answer *a)
 {
 	struct server *s = c->control->server;
@@ -48,9 +60,9 @@ void view_status(struct control_call *c, struct control_answer *a)
 	pthread_mutex_lock(&s->report);
 	const char *path = s->config->store.path;
 	a->body = json_pack(
-		"{s:s, s:b, s:b, s:f, s:i, s:i, s:{s:I, s:I}, s:I, s:I, s:I, s:{s:s, s:I, s:I}}", "version",
-		HOLDFAST_VERSION, "ready", atomic_load(&s->ready), "draining",
-		atomic_load(&s->shared.draining) != 0, "uptime",
+		"{s:s, s:i, s:s, s:b, s:b, s:f, s:i, s:i, s:{s:I, s:I}, s:I, s:I, s:I, s:{s:s, s:I, s:I}}",
+		"version", HOLDFAST_VERSION, "pid", (int)getpid(), "takeover", takeover_state(s), "ready",
+		atomic_load(&s->ready), "draining", atomic_load(&s->shared.draining) != 0, "uptime",
 		(double)clock_wall_ns() / 1e9 - server_started(s), "workers",
 		(int)worker_pool_count(s->workers), "acceptors", (int)s->acceptor_count, "calls", "setting_up",
 		(json_int_t)atomic_load(&s->shared.inflight), "established", (json_int_t)server_dialogs(s),

@@ -97,7 +97,7 @@ int client_call(const struct ctl *c, const char *method, const char *path, json_
 		CURLcode code = perform(curl, c, method, path, sent, &a, &status);
 		if (code == CURLE_OK)
 			rc = judge(status, &a, out, text);
-		else
+		else if (!c->quiet)
 			fprintf(stderr, "holdfastctl: %s: %s; is the proxy running, and are you its user?\n",
 				c->socket, curl_easy_strerror(code));
 	}

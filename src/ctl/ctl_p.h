@@ -13,6 +13,7 @@ enum { CTL_OK = 0, CTL_FAILED = 1, CTL_USAGE = 2 };
 struct ctl {
 	const char *socket; /* path */
 	bool json;          /* show answers as they came */
+	bool quiet;         /* nothing is said of a proxy that is not there */
 };
 
 /* client.c: one request; `body` is NULL or becomes the request's. 0 and *out (the caller's, NULL for text) and *text (free()), or CTL_FAILED: said on

@@ -1,6 +1,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "ctl_p.h"
 
@@ -91,6 +92,59 @@ static int do_close(const struct ctl *c, const struct ctl_command *cmd, int argc
 	return call_with(c, cmd, "id", argv[0]);
 }
 
+/* --- takeover --- */
+
+#define TAKEOVER_STEP 100 /* ms between two looks */
+#define TAKEOVER_WAIT 300 /* of them: a process that has to read a large store takes its time */
+
+/* 0: not there for the moment, as between two processes. */
+static int process_id(const struct ctl *c, bool *failed)
+{
+	const struct ctl quiet = {.socket = c->socket, .quiet = true};
+	json_t *status = NULL;
+	int pid = 0;
+
+	if (client_call(&quiet, "GET", "/status", NULL, &status, NULL) == CTL_OK) {
+		const char *state = json_string_value(json_object_get(status, "takeover"));
+		pid = (int)json_integer_value(json_object_get(status, "pid"));
+		*failed = state && strcmp(state, "failed") == 0;
+	}
+	json_decref(status);
+	return pid;
+}
+
+/* Waits for what comes of it: another process answers, or the new one has ended. */
+static int do_takeover(const struct ctl *c, const struct ctl_command *cmd, int argc, char **argv)
+{
+	const struct timespec step = {.tv_nsec = TAKEOVER_STEP * 1000000L};
+	bool failed = false;
+	int before, now, rc;
+
+	(void)argv;
+	if (argc)
+		return usage("this command takes no argument");
+	before = process_id(c, &failed);
+	rc = call(c, cmd, cmd->path, NULL);
+	for (unsigned i = 0; !rc && before && i < TAKEOVER_WAIT; i++) {
+		now = process_id(c, &failed);
+		if (now && now != before) {
+			if (!c->json)
+				printf("process %d has taken over\n", now);
+			return CTL_OK;
+		}
+		if (now && failed) {
+			fputs("holdfastctl: the new process has ended, and the old one goes on; the log says "
+			      "why\n",
+			      stderr);
+			return CTL_FAILED;
+		}
+		nanosleep(&step, NULL);
+	}
+	if (!rc)
+		fputs("holdfastctl: the new process does not take over\n", stderr);
+	return CTL_FAILED;
+}
+
 /* --- user add|del|list|passwd --- */
 
 /* "name@domain", split in place. */
@@ -166,7 +220,7 @@ static const struct ctl_command commands[] = {
 	 NULL},
 	{"undrain", "", "take new work again", "POST", "/undrain", show_drain, NULL},
 	{"takeover", "", "start a new process, which takes sockets, connections and calls over from this one",
-	 "POST", "/takeover", show_result, NULL},
+	 "POST", "/takeover", show_result, do_takeover},
 	{"reload", "", "read configuration and certificates again", "POST", "/reload", show_result, NULL},
 	{"connections", "", "TCP and TLS connections", "GET", "/connections", show_connections, do_list},
 	{"transactions", "", "transactions by kind and state", "GET", "/transactions", show_transactions, NULL},

@@ -73,7 +73,7 @@ void show_status(const json_t *j)
 				   : "loading");
 	put_seconds(real(j, "uptime"), 0);
 	end();
-	printf("threads       %lld workers, %lld acceptors\n", number(j, "workers"), number(j, "acceptors"));
+	printf("threads       workers %lld, acceptors %lld\n", number(j, "workers"), number(j, "acceptors"));
 	printf("calls         %lld being set up, %lld established\n", number(calls, "setting_up"),
 	       number(calls, "established"));
 	printf("transactions  %lld\n", number(j, "transactions"));

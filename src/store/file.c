@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/counters.h"
 #include "base/log.h"
 #include "store/store_p.h"
 
@@ -84,7 +85,8 @@ static int move_aside(const char *path, const char *why)
 		return -ENAMETOOLONG;
 	if (rename(path, to) < 0)
 		return -errno;
-	log_warning("store", "store %s cannot be read (%s): moved to %s, starting with an empty one", path, why,
+	count(CNT_STORE_MOVED);
+	log_error("store", "store %s cannot be read (%s): moved to %s, starting with an empty one", path, why,
 		    to);
 	return 0;
 }

@@ -393,6 +393,7 @@ def test_damaged_store():
                 f.write(b"\xff" * 200)
     call.proxy.start()
     check("moved to" in call.proxy.log_text(), "a line in the log")
+    check(call.proxy.metric("store_files_moved_aside_total") > 0, "it is counted")
     check([n for n in os.listdir(store) if ".damaged-" in n], "the file is kept")
     call.caller.send(call.caller.request("OPTIONS", uri(call.proxy.port)))
     call.caller.expect(200)

@@ -2,6 +2,7 @@
 """The planned restart: a new process takes over sockets, connections and calls, and nobody notices. TAKEOVER_ROUNDS says how often under load:
 the long run is `TAKEOVER_ROUNDS=20 test/system/test_takeover.py test_under_load`."""
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -168,16 +169,17 @@ def test_by_holdfastctl():
     ctl = os.path.join(os.path.dirname(HOLDFAST), "holdfastctl")
     old = proxy.process
     out = subprocess.run([ctl, "-s", proxy.control, "takeover"], capture_output=True, text=True, timeout=20 * SLOW)
-    equal((out.returncode, out.stdout.strip()), (0, "a new process is started"), f"holdfastctl; {out.stderr}")
+    equal(out.returncode, 0, f"holdfastctl; {out.stdout} {out.stderr}")
+    said = re.fullmatch(r"a new process is started\nprocess (\d+) has taken over\n", out.stdout)
+    check(said, out.stdout)
     equal(old.wait(30 * SLOW), 0, "status of the old process")
     wait_until("the new process", lambda: proxy.log_text().count("is ready") == 2)
     caller.send(caller.request("OPTIONS", uri(proxy.port)))
     caller.expect(200)
     status = subprocess.run([ctl, "-s", proxy.control, "status"], capture_output=True, text=True, timeout=20 * SLOW)
     equal(status.returncode, 0, f"status; {status.stderr}")
-    # It is nobody's child of ours: ended by its own control socket, that is by draining.
-    pid = int(subprocess.run(["fuser", f"{proxy.http}/tcp"], capture_output=True, text=True).stdout.split()[0]) \
-        if os.path.exists("/usr/bin/fuser") else find(proxy.conf)
+    pid = find(proxy.conf)
+    equal(int(said[1]), pid, "the process named")
     os.kill(pid, 15)
     wait_until("its end", lambda: not os.path.exists(f"/proc/{pid}"))
 
@@ -211,7 +213,9 @@ def test_a_new_process_that_fails_leaves_nothing_behind():
     proxy, caller, _ = calling()
     with open(proxy.conf, "a") as f:
         f.write("nonsense = 1\n")
-    equal(ctl(proxy, "takeover")[0], 0, "holdfastctl takeover")
+    status, out, err = ctl(proxy, "takeover")
+    equal(status, 1, f"holdfastctl takeover: {out} {err}")
+    check("the old one goes on" in err, err)
     wait_until("the new process's complaint", lambda: '"nonsense" is not known' in proxy.log_text())
     children = f"/proc/{proxy.process.pid}/task/{proxy.process.pid}/children"
     wait_until("the end of the new process", lambda: not open(children).read())
