@@ -67,7 +67,9 @@ bool reply_passes(const struct sip_msg *m)
 	struct sip_values it = {0};
 	struct slice v;
 
-	return sip_values_next(m, SIP_HDR_VIA, &it, &v) && sip_values_next(m, SIP_HDR_VIA, &it, &v);
+	if (!sip_values_next(m, SIP_HDR_VIA, &it, &v))
+		return false;
+	return sip_values_next(m, SIP_HDR_VIA, &it, &v);
 }
 
 long reply_strip(struct proxy *p, const struct sip_msg *m, bool stream)

@@ -87,7 +87,7 @@ static int move_aside(const char *path, const char *why)
 		return -errno;
 	count(CNT_STORE_MOVED);
 	log_error("store", "store %s cannot be read (%s): moved to %s, starting with an empty one", path, why,
-		    to);
+		  to);
 	return 0;
 }
 
