@@ -110,7 +110,8 @@ static void build_all(const struct sip_msg *m)
 	NEED(!m->via.has_rport || room2.msg.via.rport_value == 5060);
 	NEED(sip_reply_build(m, &r, out, 20) < 0);
 	reparse(out, sip_ack_build(m, m, out, sizeof(out)), SIP_METHOD_ACK);
-	reparse(out, sip_cancel_build(m, size & 1 ? SLICE_LIT("SIP;cause=200") : SLICE_NONE, out, sizeof(out)),
+	reparse(out,
+		sip_cancel_build(m, m->len & 1 ? SLICE_LIT("SIP;cause=200") : SLICE_NONE, out, sizeof(out)),
 		SIP_METHOD_CANCEL);
 }
 
