@@ -19,11 +19,12 @@ enum sip_frame_kind {
 struct sip_frame {
 	size_t skip; /* bytes of CRLF before the message */
 	size_t used; /* bytes to take out of the buffer, skip included */
-	size_t scan; /* pass back next time with the same buffer grown: where the search for the header's end goes on,
-	              * so that bytes arriving one by one are looked at once */
+	/* Passed back next time with the same buffer grown, so that bytes arriving one by one are looked at once: */
+	size_t scan;  /* where the search for the header's end goes on */
+	size_t total; /* bytes that a message takes whose header is there and whose body is not; else 0 */
 };
 
-/* `f->scan` is 0 for a fresh buffer. max: bytes of the largest message. Any thread. */
+/* `f->scan` and `f->total` are 0 for a fresh buffer. max: bytes of the largest message. Any thread. */
 enum sip_frame_kind sip_frame_next(const char *buf, size_t len, size_t max, struct sip_frame *f);
 
 #endif

@@ -94,7 +94,10 @@ enum sip_frame_kind sip_frame_next(const char *buf, size_t len, size_t max, stru
 
 	f->skip = 0;
 	f->used = 0;
+	if (len < f->total)
+		return SIP_FRAME_INCOMPLETE;
 	f->scan = 0;
+	f->total = 0;
 	if (len == 0)
 		return SIP_FRAME_INCOMPLETE;
 	if (buf[0] == '\r')
@@ -123,6 +126,7 @@ enum sip_frame_kind sip_frame_next(const char *buf, size_t len, size_t max, stru
 	if ((size_t)length > len - head) {
 		f->used = 0;
 		f->scan = head - 1; /* from where the header's end is found at the first look */
+		f->total = head + (size_t)length;
 		return SIP_FRAME_INCOMPLETE;
 	}
 	f->used = head + (size_t)length;

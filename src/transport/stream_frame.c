@@ -207,7 +207,7 @@ static bool frames_run(struct frames *x, char *p, size_t len)
 		c->half_ping = 0;
 	}
 	while (len && !c->in && !c->linger) {
-		f.scan = 0;
+		f.scan = f.total = 0;
 		enum sip_frame_kind k = sip_frame_next(p, len, x->max, &f);
 		if (k == SIP_FRAME_INCOMPLETE)
 			return rest_keep(x, p, len, &f);

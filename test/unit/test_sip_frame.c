@@ -140,10 +140,30 @@ static void test_refused_header(void **state)
 	assert_int_equal(f.used, sizeof(large) - 1 - 4);
 }
 
+/* A long header before a body that comes byte by byte is looked at when it is whole, not with every byte. */
+static void test_header_read_once(void **state)
+{
+	char text[] = REQ "X: y\r\nl: 9\r\n\r\n123456789";
+	size_t whole = sizeof(text) - 1;
+	struct sip_frame f = {0};
+
+	(void)state;
+	assert_int_equal(sip_frame_next(text, whole - 8, MAX, &f), SIP_FRAME_INCOMPLETE);
+	text[0] = ' '; /* would be garbage to whoever looked */
+	for (size_t n = whole - 7; n < whole; n++) {
+		assert_int_equal(sip_frame_next(text, n, MAX, &f), SIP_FRAME_INCOMPLETE);
+		assert_int_equal(f.used, 0);
+	}
+	text[0] = 'O';
+	assert_int_equal(sip_frame_next(text, whole, MAX, &f), SIP_FRAME_MESSAGE);
+	assert_int_equal(f.used, whole);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frames),
+		cmocka_unit_test(test_header_read_once),
 		cmocka_unit_test(test_lone_crlf),
 		cmocka_unit_test(test_refused_header),
 	};
