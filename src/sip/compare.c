@@ -1,3 +1,4 @@
+#include "base/hash.h"
 #include "chars_p.h"
 #include "sip/uri.h"
 
@@ -37,12 +38,31 @@ static bool text_equal(struct slice a, struct slice b, bool fold)
 	return a.len == b.len;
 }
 
+/* The same for what text_equal() takes for equal. */
+static uint64_t text_hash(struct slice s, bool fold)
+{
+	uint64_t h = hash_seed;
+	uint16_t c[64];
+
+	while (s.len) {
+		size_t n = 0;
+		for (; s.len && n < sizeof(c) / sizeof(c[0]); n++) {
+			unsigned next = char_next(&s);
+			c[n] = (uint16_t)(fold ? char_lower(next) : next);
+		}
+		h = hash_bytes(c, n * sizeof(c[0]), h);
+	}
+	return h;
+}
+
 struct part {
 	struct slice name, value;
+	uint64_t hash; /* of the name of a parameter; of a header, with its value */
 	bool has_value;
 };
 
-/* Splits "a=b;c" or "a=b&c=d". False: too many. */
+/* Splits "a=b;c" or "a=b&c=d". False: too many. A user may register many contacts of many parameters, and all of the contacts are
+ * compared with all: hence the hashes. */
 static bool parts_split(struct slice s, char sep, struct part part[PARTS_MAX], unsigned *count)
 {
 	const char *p = s.p, *end = s.len ? p + s.len : p, *stop, *eq;
@@ -60,16 +80,19 @@ static bool parts_split(struct slice s, char sep, struct part part[PARTS_MAX], u
 		part[n].name = slice_make(p, (size_t)((eq ? eq : stop) - p));
 		part[n].has_value = eq != NULL;
 		part[n].value = eq ? slice_make(eq + 1, (size_t)(stop - eq - 1)) : SLICE_NONE;
+		part[n].hash = text_hash(part[n].name, true);
+		if (sep == '&')
+			part[n].hash = hash_join(part[n].hash, text_hash(part[n].value, false));
 		n++;
 	}
 	*count = n;
 	return true;
 }
 
-static const struct part *part_find(const struct part *in, unsigned n, struct slice name)
+static const struct part *part_find(const struct part *in, unsigned n, const struct part *as)
 {
 	for (unsigned i = 0; i < n; i++)
-		if (text_equal(in[i].name, name, true))
+		if (in[i].hash == as->hash && text_equal(in[i].name, as->name, true))
 			return &in[i];
 	return NULL;
 }
@@ -91,7 +114,7 @@ static bool param_counts(struct slice name)
 static bool params_match(const struct part *x, unsigned nx, const struct part *y, unsigned ny)
 {
 	for (unsigned i = 0; i < nx; i++) {
-		const struct part *o = part_find(y, ny, x[i].name);
+		const struct part *o = part_find(y, ny, &x[i]);
 		if (!o && param_counts(x[i].name))
 			return false;
 		if (o && (o->has_value != x[i].has_value || !text_equal(o->value, x[i].value, true)))
@@ -125,7 +148,8 @@ static bool headers_equal(struct slice a, struct slice b)
 		return false;
 	for (unsigned i = 0; i < na; i++) {
 		unsigned k = 0;
-		while (k < nb && ((used >> k & 1) || !text_equal(pa[i].name, pb[k].name, true) ||
+		while (k < nb && ((used >> k & 1) || pa[i].hash != pb[k].hash ||
+				  !text_equal(pa[i].name, pb[k].name, true) ||
 				  !text_equal(pa[i].value, pb[k].value, false)))
 			k++;
 		if (k == nb)
