@@ -271,8 +271,18 @@ static struct conn_source_count **source_look(struct conn_shard *d, uint64_t has
 	return q;
 }
 
-static bool source_enter(struct streams *s, const struct addr *addr, unsigned max)
+/* Whom an address counts for. An IPv6 host has a whole /64 to call from. */
+static struct addr source_of(const struct addr *addr)
 {
+	struct addr a = *addr;
+	if (a.family == AF_INET6)
+		memset(a.ip + 8, 0, 8);
+	return a;
+}
+
+static bool source_enter(struct streams *s, const struct addr *remote, unsigned max)
+{
+	const struct addr of = source_of(remote), *addr = &of;
 	uint64_t hash = addr_hash(addr, 1);
 	struct conn_shard *d = shard_of(s, hash);
 	bool ok = false;
@@ -293,8 +303,9 @@ static bool source_enter(struct streams *s, const struct addr *addr, unsigned ma
 	return ok;
 }
 
-static void source_leave(struct streams *s, const struct addr *addr)
+static void source_leave(struct streams *s, const struct addr *remote)
 {
+	const struct addr of = source_of(remote), *addr = &of;
 	uint64_t hash = addr_hash(addr, 1);
 	struct conn_shard *d = shard_of(s, hash);
 

@@ -331,6 +331,29 @@ static void test_max_connections(void **state)
 	fixture_close(&x);
 }
 
+/* An IPv6 host has a /64 to call from: its addresses count as one. */
+static void test_limit_of_network(void **state)
+{
+	static const char *const ip[] = {"2001:db8:0:1::1", "2001:db8:0:1:a::2", "2001:db8:0:1::3",
+					 "2001:db8:0:2::1"};
+	static const struct config_stream o = {.max_connections = 10, .max_connections_per_address = 2};
+	struct stream_fixture f;
+	struct addr a[4];
+	(void)state;
+	stream_prepare(&f, 1);
+	stream_listener(&f, FLOW_TCP, "0.0.0.0");
+	stream_start(&f);
+	for (unsigned i = 0; i < 4; i++) {
+		a[i] = test_addr(ip[i], 5060);
+		assert_int_equal(conn_table_admit(f.s, 0, &o, &a[i], true), i != 2);
+	}
+	conn_table_leave(f.s, 0, &a[0], true);
+	assert_true(conn_table_admit(f.s, 0, &o, &a[2], true));
+	for (unsigned i = 1; i < 4; i++)
+		conn_table_leave(f.s, 0, &a[i], true);
+	stream_stop(&f);
+}
+
 /* More connections that wait than there may be writers. */
 static void test_max_writers(void **state)
 {
@@ -1218,6 +1241,7 @@ int main(void)
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_connect_timeout),
 		cmocka_unit_test(test_max_connections),
+		cmocka_unit_test(test_limit_of_network),
 		cmocka_unit_test(test_max_writers),
 		cmocka_unit_test(test_writer_again),
 		cmocka_unit_test(test_order),
