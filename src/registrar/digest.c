@@ -84,8 +84,9 @@ static int nonce_make(const struct digest *d, struct slice realm, uint64_t now, 
 	return 0;
 }
 
-/* True if we gave the nonce for this realm, in this run, and not too long ago. */
-static bool nonce_fresh(const struct digest *d, struct slice nonce, struct slice realm, uint64_t now)
+/* True if we gave the nonce for this realm, in this run, and not too long ago. *given: when. */
+static bool nonce_fresh(const struct digest *d, struct slice nonce, struct slice realm, uint64_t now,
+			uint64_t *given)
 {
 	unsigned char raw[NONCE_RAW], mac[MAC_LEN];
 	uint64_t when = 0;
@@ -95,6 +96,7 @@ static bool nonce_fresh(const struct digest *d, struct slice nonce, struct slice
 		return false;
 	for (unsigned i = 0; i < NONCE_TIME; i++)
 		when = when << 8 | raw[i];
+	*given = when;
 	return when <= now + 1000 && now <= when + DIGEST_NONCE_LIFE;
 }
 
@@ -220,6 +222,7 @@ enum digest_result digest_check(struct digest *d, struct store_reader *users, co
 {
 	enum sip_auth_algorithm a;
 	struct sip_auth c;
+	uint64_t given = 0;
 	uint32_t nc;
 	enum digest_result r = find_credentials(m, realm, &c, &a);
 
@@ -234,7 +237,7 @@ enum digest_result digest_check(struct digest *d, struct store_reader *users, co
 		count(CNT_AUTH_DELAYED);
 		return DIGEST_WRONG;
 	}
-	bool fresh = nonce_fresh(d, c.nonce, realm->name, now);
+	bool fresh = nonce_fresh(d, c.nonce, realm->name, now, &given);
 	r = verify(users, m, &c, a, realm->name, out);
 	if (r == DIGEST_WRONG && !fresh)
 		return DIGEST_STALE; /* an old answer is no attempt at guessing: ask again, without a penalty */
@@ -244,7 +247,7 @@ enum digest_result digest_check(struct digest *d, struct store_reader *users, co
 	}
 	if (r != DIGEST_OK)
 		return r;
-	if (!fresh || !replay_use(&d->replay, c.nonce, nc, now)) {
+	if (!fresh || !replay_use(&d->replay, c.nonce, given, nc, now)) {
 		count(CNT_AUTH_STALE);
 		return DIGEST_STALE;
 	}

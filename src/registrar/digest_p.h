@@ -13,12 +13,14 @@
 	65536 /* 2 MB; as many nonces as a quarter of a million phones use up in DIGEST_NONCE_LIFE */
 struct replay {
 	_Atomic uint64_t *slot; /* atomic: [REPLAY_SETS * TABLE_WAYS] */
+	_Atomic uint64_t *
+		floor; /* atomic: [REPLAY_SETS], ms: a nonce given until then that has no slot may have lost it */
 };
 int replay_init(struct replay *r); /* 0, -ENOMEM */
 void replay_deinit(struct replay *r);
-/* Uses up `nc` and all below it. False: it was used already, or there is no room to remember it (a new nonce finds some). Never forgets one
- * that is still good. `now`: ms. */
-bool replay_use(struct replay *r, struct slice nonce, uint32_t nc, uint64_t now);
+/* Uses up `nc` and all below it. False: it was used already, or that is not known any more: then a new nonce is good. `given`, `now`: ms, when the
+ * nonce was made, and now. */
+bool replay_use(struct replay *r, struct slice nonce, uint64_t given, uint32_t nc, uint64_t now);
 
 /* Who failed lately: a source and user together, and a source alone after many. */
 #define FAILURES_SETS 8192

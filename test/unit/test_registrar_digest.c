@@ -372,15 +372,16 @@ static void test_replay(void **state)
 	assert_int_equal(check(&c), DIGEST_STALE);
 }
 
-/* A full set refuses new nonces and forgets none that is still good. */
+/* One user who takes nonce after nonce fills the table: others get in with new ones all the same, and no count counts twice. */
 static void test_replay_full(void **state)
 {
 	(void)state;
+	enum { MANY = 3 * TABLE_WAYS };
 	struct replay *r = &d->replay;
-	char text[REPLAY_SETS / 1000][12];
-	unsigned used = 0, refused = 0;
-	uint64_t set = 0;
-	for (unsigned i = 0; used + refused < 8; i++) {
+	char text[MANY][12];
+	unsigned used = 0;
+	uint64_t set = 0, t = now;
+	for (unsigned i = 0; used < MANY; i++) {
 		char name[12];
 		int n = snprintf(name, sizeof(name), "n%u", i);
 		uint64_t h = hash_bytes(name, (size_t)n, hash_seed ^ 1);
@@ -388,18 +389,25 @@ static void test_replay_full(void **state)
 			set = h & (REPLAY_SETS - 1);
 		if ((h & (REPLAY_SETS - 1)) != set)
 			continue;
-		if (replay_use(r, slice_make(name, (size_t)n), 1, now))
-			memcpy(text[used++], name, sizeof(name));
-		else
-			refused++;
+		memcpy(text[used++], name, sizeof(name));
+		t += 20000; /* so that the oldest is known */
+		assert_true(replay_use(r, slice_str(name), t - 100, 1, t));
 	}
-	assert_int_equal(used, TABLE_WAYS);
-	for (unsigned i = 0; i < used; i++)
-		assert_false(replay_use(r, slice_str(text[i]), 1, now + DIGEST_NONCE_LIFE));
-	/* in use still: the newest use is what counts */
-	assert_true(replay_use(r, slice_str(text[0]), 2, now + DIGEST_NONCE_LIFE));
-	/* and there is room once they are all stale anyway */
-	assert_true(replay_use(r, SLICE_LIT("n0"), 9, now + 2 * DIGEST_NONCE_LIFE + 60000));
+	for (unsigned i = 0; i < MANY; i++)
+		assert_false(replay_use(r, slice_str(text[i]), now + 20000 * (i + 1) - 100, 1, t));
+	/* in the table still, or fallen out of it: good with another count, or no more */
+	assert_true(replay_use(r, slice_str(text[MANY - 1]), t - 100, 2, t));
+	assert_false(replay_use(r, slice_str(text[0]), now + 19900, 2, t));
+	/* there is room without loss once all are stale anyway */
+	t += DIGEST_NONCE_LIFE + 60000;
+	assert_true(replay_use(r, slice_str(text[0]), t - 100, 1, t));
+	assert_true(replay_use(r, slice_str(text[1]), t - 100, 1, t));
+	/* the clock set back: one attempt fails, then it goes on */
+	for (unsigned i = 2; i < MANY; i++)
+		assert_true(replay_use(r, slice_str(text[i]), t + 100 * i - 1, 1, t + 100 * i));
+	t -= 7200000;
+	replay_use(r, slice_str(text[0]), t, 1, t);
+	assert_true(replay_use(r, slice_str(text[1]), t + 1, 1, t + 1));
 }
 
 static struct {
@@ -414,7 +422,7 @@ static void *race_run(void *arg)
 		char name[16];
 		int n = snprintf(name, sizeof(name), "nonce%u", i);
 		pthread_barrier_wait(&race.barrier);
-		if (replay_use(&d->replay, slice_make(name, (size_t)n), 1, now))
+		if (replay_use(&d->replay, slice_make(name, (size_t)n), now, 1, now))
 			atomic_fetch_add(&race.taken[i], 1);
 	}
 	return NULL;
