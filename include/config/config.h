@@ -55,6 +55,8 @@ enum config_algorithm { ALGORITHM_ALL, ALGORITHM_SHA256, ALGORITHM_MD5 };
 
 struct config_domain {
 	char *name;
+	char **alias; /* other names of it */
+	unsigned alias_count;
 	bool authenticate; /* REGISTER, and requests from the domain's users */
 	enum config_algorithm algorithm;
 	char **trusted_text; /* as written */
@@ -120,6 +122,12 @@ struct config_route {
 	char *reject_reason; /* with reject */
 };
 
+/* A domain's name or alias. */
+struct config_domain_name {
+	const char *name; /* points into the domain */
+	unsigned domain;  /* index */
+};
+
 struct config {
 	unsigned workers;       /* as it takes effect: never 0 */
 	unsigned acceptors;     /* likewise */
@@ -130,6 +138,8 @@ struct config {
 	unsigned listen_count;
 	struct config_domain *domain;
 	unsigned domain_count;
+	struct config_domain_name *domain_name; /* sorted without regard to case */
+	unsigned domain_name_count;
 	struct config_gateway *gateway;
 	unsigned gateway_count;
 	struct config_route *route;
@@ -185,6 +195,9 @@ struct config_overrides {
 int config_load(const char *file, const struct config_overrides *ov, struct config **out, char *err,
 		size_t errlen);
 void config_destroy(struct config *c);
+
+/* Any thread. The domain of this name or alias: its index, or -1. */
+int config_domain_find(const struct config *c, struct slice host);
 
 /* `holdfast -T`: the configuration as it takes effect, defaults included, in the file's own syntax; what it prints,
  * config_load reads back to the same. */

@@ -114,6 +114,12 @@ static int domain_check(struct load *ld, struct config_domain *d, struct load_pl
 				 "the times of a registration contradict each other, expected min_expires <= "
 				 "default_expires "
 				 "<= max_expires");
+	at->option = "alias";
+	for (unsigned i = 0; i < d->alias_count; i++)
+		if (!d->alias[i][0])
+			return load_fail(&ld->e, at, -EINVAL,
+					 "\"\" is not valid, expected a host name or IP address");
+	at->option = NULL;
 	d->trusted_count = d->trusted_text_count;
 	return networks(ld, "trusted", d->trusted_text, d->trusted_count, &d->trusted, at);
 }
@@ -391,6 +397,8 @@ int check_all(struct load *ld)
 	rc = listeners_check(ld);
 	if (rc == 0)
 		rc = names_check(ld, OPTION_SECTION_domain, NULL);
+	if (rc == 0)
+		rc = domains_index(ld);
 	if (rc == 0)
 		rc = names_check(ld, OPTION_SECTION_route, NULL);
 	if (rc == 0)

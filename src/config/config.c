@@ -160,5 +160,6 @@ void config_destroy(struct config *c)
 	for (unsigned r = 0; r < option_count; r++)
 		if (!option_sections[option_rows[r].section].titled)
 			value_free(&option_rows[r], c);
+	free(c->domain_name);
 	free(c);
 }

@@ -51,6 +51,8 @@ int load_file(struct load *ld, const char *file);
 int check_item(struct load *ld, enum option_section section, void *item, struct load_place *at);
 /* All sections together: duplicates, names, and what is derived. 0 or the error. */
 int check_all(struct load *ld);
+/* domains.c: makes the table that config_domain_find looks into. 0 or the error: a name of two domains. */
+int domains_index(struct load *ld);
 
 /* What check.c has made. */
 void check_free(enum option_section section, void *item);

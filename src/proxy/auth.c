@@ -108,13 +108,13 @@ static void log_wrong(const struct packet *pk, struct slice user, struct slice r
 }
 
 /* True if `uri` is that of the user: "a user may register or call only as itself". */
-static bool is_user(struct slice uri, struct slice name, struct slice realm)
+static bool is_user(const struct proxy *p, struct slice uri, struct slice name, const struct config_domain *d)
 {
 	char room[256];
 	struct sip_uri u;
 	struct buf b;
 
-	if (sip_uri_parse(uri, &u) < 0 || !slice_ieq(u.host, realm))
+	if (sip_uri_parse(uri, &u) < 0 || self_domain(p, u.host) != d - p->config->domain)
 		return false;
 	buf_init(&b, room, sizeof(room));
 	sip_unescape(u.user, &b);
@@ -142,8 +142,8 @@ bool auth_require(struct proxy *p, struct packet *pk, const struct config_domain
 		return false;
 	case DIGEST_ERROR: reply_stateless(p, pk, 500, NULL, SLICE_NONE); return false;
 	}
-	if (is_user(sip_slice(m, m->from_uri), user.name, realm.name) &&
-	    (m->method != SIP_METHOD_REGISTER || is_user(sip_slice(m, m->to_uri), user.name, realm.name)))
+	if (is_user(p, sip_slice(m, m->from_uri), user.name, d) &&
+	    (m->method != SIP_METHOD_REGISTER || is_user(p, sip_slice(m, m->to_uri), user.name, d)))
 		return true;
 	count(CNT_REFUSED_IDENTITY);
 	reply_stateless(p, pk, 403, "Not Your Address", SLICE_NONE);

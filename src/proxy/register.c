@@ -53,13 +53,12 @@ static void respond(struct proxy *p, struct txn *t, struct packet *pk, unsigned 
 	packet_destroy(pk);
 }
 
-static bool aor_of(const struct proxy *p, const struct sip_msg *m, struct slice domain, struct buf *aor)
+static bool aor_of(const struct proxy *p, const struct sip_msg *m, unsigned domain, struct buf *aor)
 {
 	struct sip_uri to;
 
-	(void)p;
-	return sip_uri_parse(sip_slice(m, m->to_uri), &to) == 0 && slice_ieq(to.host, domain) &&
-	       location_aor(to.user, domain, aor) == 0;
+	return sip_uri_parse(sip_slice(m, m->to_uri), &to) == 0 && self_domain(p, to.host) == (int)domain &&
+	       location_aor(to.user, slice_str(p->config->domain[domain].name), aor) == 0;
 }
 
 /* A binding may depend on the connection: then we must hear of its end. False: it has ended already, and nobody waits for an
@@ -74,7 +73,6 @@ static bool watch_flow(struct proxy *p, const struct packet *pk)
 void register_receive(struct proxy *p, struct packet *pk, unsigned domain)
 {
 	const struct config_domain *d = &p->config->domain[domain];
-	struct slice name = slice_str(d->name);
 	struct registration *r;
 	struct flow source;
 	struct txn *t;
@@ -88,7 +86,7 @@ void register_receive(struct proxy *p, struct packet *pk, unsigned domain)
 		return;
 	}
 	buf_init(&aor, r->aor, sizeof(r->aor));
-	if (!aor_of(p, pk->msg, name, &aor)) {
+	if (!aor_of(p, pk->msg, domain, &aor)) {
 		free(r);
 		reply_stateless(p, pk, 404, NULL, SLICE_NONE);
 		return;

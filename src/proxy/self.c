@@ -87,11 +87,7 @@ static struct slice without_dot(struct slice host)
 
 int self_domain(const struct proxy *p, struct slice host)
 {
-	host = without_dot(host);
-	for (unsigned i = 0; i < p->config->domain_count; i++)
-		if (slice_ieq(host, slice_str(p->config->domain[i].name)))
-			return (int)i;
-	return -1;
+	return config_domain_find(p->config, without_dot(host));
 }
 
 bool self_is_domain(const struct proxy *p, struct slice host)

@@ -304,6 +304,41 @@ static void test_callers(void **state)
 	h_expect_response(h, H_CALLER, 407);
 }
 
+/* Who registers with, calls from and to another name of the domain is the same user. */
+static void test_alias(void **state)
+{
+	(void)state;
+	struct harness *t = h_start_store("listen \"udp:192.0.2.1:5060\" { }\n"
+					  "domain \"other.test\" { }\n"
+					  "domain \"local.test\" { alias = {\"192.0.2.1\", Sip.Local.Test} }\n",
+					  NULL, 0);
+	h_user(t, "bob", "local.test", "secret");
+	for (unsigned i = 0; i < 2; i++) {
+		const char *line = "";
+		for (unsigned cseq = 1; cseq <= 2; cseq++) {
+			const char *to = i ? "<sip:bob@sip.LOCAL.test>" : "<sip:bob@192.0.2.1>";
+			H_REQ(t, .from = H_A, .method = "REGISTER",
+			      .ruri = i ? "sip:sip.local.test" : "sip:192.0.2.1", .from_hdr = to, .to_hdr = to,
+			      .call_id = i ? "name" : "address", .cseq = cseq,
+			      .extra = h_keepf(t, "Contact: <sip:bob%u@192.0.2.21>\n%s", i, line));
+			const struct sip_msg *m = h_take_response(t, H_A, 0);
+			assert_int_equal(m->status, cseq == 1 ? 401 : 200);
+			if (cseq == 1)
+				line = H_CRED(t, m, .name = "bob", .password = "secret", .method = "REGISTER",
+					      .ruri = i ? "sip:sip.local.test" : "sip:192.0.2.1");
+		}
+	}
+	assert_int_equal(h_bindings(t, "bob"), 2);
+	/* a carrier knows the address only */
+	H_CALL(t, H_A, .ruri = "sip:bob@192.0.2.1", .to_hdr = "<sip:bob@192.0.2.1>", .call_id = "in");
+	h_forget(t);
+	/* its users are ours: they show it, also under that name */
+	H_REQ(t, .from_hdr = "<sip:bob@192.0.2.1>", TO_BOB, .call_id = "out");
+	assert_non_null(strstr(h_hdr(t, h_expect_response(t, H_CALLER, 407), "Proxy-Authenticate", 0),
+			       "realm=\"local.test\""));
+	h_stop(t);
+}
+
 /* A PBX that calls with its users' names; whoever registers there shows who he is all the same. */
 static void test_trusted(void **state)
 {
@@ -547,6 +582,7 @@ int main(void)
 		T(test_never_challenged),
 		T(test_callers),
 		T(test_trusted),
+		T(test_alias),
 		T(test_malformed),
 		T(test_held_back),
 		T(test_held_bounded),

@@ -73,6 +73,12 @@ static const struct {
 	 "t.conf:3: route \"r\": from: \"10.0.0.0/33\" is not valid, expected an IP address, or a block such "
 	 "as "
 	 "192.0.2.0/24"},
+	{"domain \"a.b\" { }\ndomain \"c.d\" { alias = {x.y, A.b} }",
+	 "t.conf:2: domain \"c.d\": alias: \"A.b\" is given twice, expected names of one domain only"},
+	{"domain \"a.b\" { alias = {\"192.0.2.1\", \"192.0.2.1\"} }",
+	 "t.conf:1: domain \"a.b\": alias: \"192.0.2.1\" is given twice, expected names of one domain only"},
+	{"domain \"a.b\" { alias = {\"\"} }",
+	 "t.conf:1: domain \"a.b\": alias: \"\" is not valid, expected a host name or IP address"},
 	{"domain \"a.b\" { trusted = {10.0.0.0/8, x} }",
 	 "t.conf:1: domain \"a.b\": trusted: \"x\" is not valid, expected an IP address, or a block such as "
 	 "192.0.2.0/24"},
