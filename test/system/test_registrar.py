@@ -225,11 +225,12 @@ class Linphone:
         self.dir = temporary_folder()
         os.makedirs(os.path.join(self.dir, ".local/share/linphone"))
         extra = ";transport=" + transport if transport != "udp" else ""
-        ports = {"udp": 0, "tcp": 0}
+        ports = {"udp": 0, "tcp": 0, "tls": 0}
         ports[transport] = free_port()
         self.rc = os.path.join(self.dir, "linphonerc")
         with open(self.rc, "w") as f:
-            f.write(f"[sip]\nsip_port={ports['udp']}\nsip_tcp_port={ports['tcp']}\nsip_tls_port=0\nguess_hostname=0\n"
+            f.write(f"[sip]\nsip_port={ports['udp']}\nsip_tcp_port={ports['tcp']}\nsip_tls_port={ports['tls']}\nguess_hostname=0\n"
+                    "verify_server_certs=0\nverify_server_cn=0\n"
                     f"default_proxy=0\nuse_ipv6=0\n[proxy_0]\nreg_proxy=<sip:127.0.0.1:{port}{extra}>\n"
                     f"reg_route=<sip:127.0.0.1:{port}{extra}>\n"
                     f"reg_identity=<sip:{name}@{DOMAIN}>\nreg_expires=600\nreg_sendregister=1\npublish=0\n"
@@ -271,7 +272,7 @@ def dialogs(proxy):
 
 def phones(proxy, transport):
     """baresip as bob, linphonec as alice, both registered."""
-    port = proxy.port if transport == "udp" else proxy.tcp
+    port = {"udp": proxy.port, "tcp": proxy.tcp, "tls": proxy.tls}[transport]
     baresip = Baresip(proxy, "bob", transport, port, answer="auto")
     linphone = Linphone(proxy, "alice", transport, port)
     wait_until(f"the registration of both over {transport}", lambda: len(proxy.registrations()) == 2, 20)
@@ -308,6 +309,12 @@ def test_real_phones_udp():
 
 def test_real_phones_tcp():
     real_phones("tcp")
+
+
+def test_real_phones_tls():
+    if not shutil.which("openssl"):
+        raise Skip("openssl is not installed")
+    real_phones("tls")
 
 
 if __name__ == "__main__":
