@@ -21,9 +21,9 @@ void digest_destroy(struct digest *d);
 
 enum digest_result {
 	DIGEST_OK,
-	DIGEST_NONE,  /* no credentials for the realm: challenge */
-	DIGEST_STALE, /* right credentials, but the nonce has expired, is not ours, or its count was used: challenge with stale=true */
-	DIGEST_WRONG, /* no such user, or the wrong response: challenge again, after the delay */
+	DIGEST_NONE, /* no credentials for the realm: challenge */
+	DIGEST_STALE, /* the nonce has expired or is not ours, or its count was used: challenge with stale=true */
+	DIGEST_WRONG,     /* no such user, or the wrong response: challenge again, after the delay */
 	DIGEST_MALFORMED, /* 400 */
 	DIGEST_ERROR,     /* the users cannot be read: 500 */
 };
@@ -33,7 +33,7 @@ struct digest_user {
 	struct slice name; /* in the message, quotes and escapes undone in `text` where needed */
 	char text[256];
 	uint32_t
-		delay; /* ms that the answer to DIGEST_WRONG is to be held back; grows with the failures of this source and user. Also set with
+		delay; /* ms that the answer to DIGEST_WRONG is to be held back; grows with the failures of this user at the address that the nonce was given to. Also set with
 	                 * another result while earlier failures are being paid for: DIGEST_WRONG is given without a look at the response then */
 };
 
@@ -47,12 +47,11 @@ struct digest_realm {
 /* Worker. Looks at Authorization (or Proxy-Authorization) for `realm`. A nonce's count is used up by DIGEST_OK. `now`: ms of the wall
  * clock. qop auth and auth-int; a request without qop (RFC 2069) is refused as malformed. */
 enum digest_result digest_check(struct digest *d, struct store_reader *users, const struct sip_msg *m,
-				const struct addr *source, const struct digest_realm *realm, uint64_t now,
-				struct digest_user *out);
+				const struct digest_realm *realm, uint64_t now, struct digest_user *out);
 
-/* Any thread. The challenge's header lines, each ended by CRLF: SHA-256, then MD5, as the realm has it. */
-void digest_challenge(struct digest *d, const struct digest_realm *realm, bool stale, uint64_t now,
-		      struct buf *out);
+/* Any thread. The challenge's header lines for who has asked from `source`, each ended by CRLF: SHA-256, then MD5, as the realm has it. */
+void digest_challenge(struct digest *d, const struct addr *source, const struct digest_realm *realm, bool stale,
+		      uint64_t now, struct buf *out);
 
 /* --- users: "name@realm" --- */
 

@@ -87,7 +87,7 @@ static void challenge(struct proxy *p, struct packet *pk, const struct digest_re
 	struct buf b;
 
 	buf_init(&b, text, sizeof(text));
-	digest_challenge(p->digest, realm, stale, proxy_wall(p), &b);
+	digest_challenge(p->digest, &pk->flow.remote, realm, stale, proxy_wall(p), &b);
 	if (b.full || !b.len)
 		reply_stateless(p, pk, 500, NULL, SLICE_NONE);
 	else if (delay)
@@ -128,7 +128,7 @@ bool auth_require(struct proxy *p, struct packet *pk, const struct config_domain
 	const struct sip_msg *m = pk->msg;
 	struct digest_user user;
 
-	switch (digest_check(p->digest, p->reader, m, &pk->flow.remote, &realm, proxy_wall(p), &user)) {
+	switch (digest_check(p->digest, p->reader, m, &realm, proxy_wall(p), &user)) {
 	case DIGEST_OK: break;
 	case DIGEST_NONE: challenge(p, pk, &realm, false, 0); return false;
 	case DIGEST_STALE: challenge(p, pk, &realm, true, 0); return false;

@@ -1,5 +1,6 @@
-/* Challenges and their answers. A nonce is its time, a random part, and a MAC over both and the realm: it proves that we gave it, and
- * when, without our having kept it. What is kept is which counts of a nonce have been used (replay.c) and who failed (failures.c), both in
+/* Challenges and their answers. A nonce is its time, a random part, its origin (whom we gave it to), and a MAC over these and the realm: it proves
+ * that we gave it, when and to whom, without our having kept it. A failure is the origin's: a datagram's source is soon forged, and what
+ * strangers fail at in a telephone's name must not shut it out. What is kept is which counts of a nonce have been used (replay.c) and who failed (failures.c), both in
  * tables of fixed size. */
 #include <errno.h>
 #include <gnutls/crypto.h>
@@ -13,8 +14,10 @@
 
 #define NONCE_TIME   6 /* bytes: ms of the wall clock */
 #define NONCE_RANDOM 6
+#define NONCE_ORIGIN 6
+#define NONCE_HEAD   (NONCE_TIME + NONCE_RANDOM + NONCE_ORIGIN)
 #define NONCE_MAC    12
-#define NONCE_RAW    (NONCE_TIME + NONCE_RANDOM + NONCE_MAC)
+#define NONCE_RAW    (NONCE_HEAD + NONCE_MAC)
 #define NONCE_LEN    (2 * NONCE_RAW) /* characters */
 #define MAC_LEN      32
 #define RUN          16 /* bytes */
@@ -59,8 +62,8 @@ void digest_destroy(struct digest *d)
 static int nonce_mac(const struct digest *d, const unsigned char *raw, struct slice realm,
 		     unsigned char mac[static MAC_LEN])
 {
-	unsigned char text[NONCE_TIME + NONCE_RANDOM + 256];
-	size_t n = NONCE_TIME + NONCE_RANDOM;
+	unsigned char text[NONCE_HEAD + 256];
+	size_t n = NONCE_HEAD;
 
 	if (realm.len > sizeof(text) - n)
 		return -EINVAL;
@@ -70,33 +73,49 @@ static int nonce_mac(const struct digest *d, const unsigned char *raw, struct sl
 	return gnutls_hmac_fast(GNUTLS_MAC_SHA256, d->key, sizeof(d->key), text, n, mac) < 0 ? -EIO : 0;
 }
 
-static int nonce_make(const struct digest *d, struct slice realm, uint64_t now, char out[static NONCE_LEN])
+/* Of an address; nobody else can tell from it which. An IPv6 host has a whole /64 to call from. */
+static int origin_make(const struct digest *d, const struct addr *source,
+		       unsigned char out[static NONCE_ORIGIN])
+{
+	unsigned char text[1 + 8] = {(unsigned char)source->family}, mac[MAC_LEN];
+
+	memcpy(text + 1, source->ip, source->family == AF_INET6 ? 8 : 4);
+	if (gnutls_hmac_fast(GNUTLS_MAC_SHA256, d->key, sizeof(d->key), text, sizeof(text), mac) < 0)
+		return -EIO;
+	memcpy(out, mac, NONCE_ORIGIN);
+	return 0;
+}
+
+static int nonce_make(const struct digest *d, const struct addr *source, struct slice realm, uint64_t now,
+		      char out[static NONCE_LEN])
 {
 	unsigned char raw[NONCE_RAW], mac[MAC_LEN];
 
 	for (unsigned i = 0; i < NONCE_TIME; i++)
 		raw[i] = (unsigned char)(now >> (8 * (NONCE_TIME - 1 - i)));
 	if (gnutls_rnd(GNUTLS_RND_NONCE, raw + NONCE_TIME, NONCE_RANDOM) < 0 ||
-	    nonce_mac(d, raw, realm, mac) < 0)
+	    origin_make(d, source, raw + NONCE_TIME + NONCE_RANDOM) < 0 || nonce_mac(d, raw, realm, mac) < 0)
 		return -EIO;
-	memcpy(raw + NONCE_TIME + NONCE_RANDOM, mac, NONCE_MAC);
+	memcpy(raw + NONCE_HEAD, mac, NONCE_MAC);
 	sip_hex(raw, sizeof(raw), out);
 	return 0;
 }
 
-/* True if we gave the nonce for this realm, in this run, and not too long ago. *given: when. */
+/* True if we gave the nonce for this realm, in this run, and not too long ago. *given: when; *origin: to whom. */
 static bool nonce_fresh(const struct digest *d, struct slice nonce, struct slice realm, uint64_t now,
-			uint64_t *given)
+			uint64_t *given, uint64_t *origin)
 {
 	unsigned char raw[NONCE_RAW], mac[MAC_LEN];
 	uint64_t when = 0;
 
 	if (!sip_unhex(nonce, raw, sizeof(raw)) || nonce_mac(d, raw, realm, mac) < 0 ||
-	    gnutls_memcmp(mac, raw + NONCE_TIME + NONCE_RANDOM, NONCE_MAC) != 0)
+	    gnutls_memcmp(mac, raw + NONCE_HEAD, NONCE_MAC) != 0)
 		return false;
 	for (unsigned i = 0; i < NONCE_TIME; i++)
 		when = when << 8 | raw[i];
 	*given = when;
+	*origin = 0;
+	memcpy(origin, raw + NONCE_TIME + NONCE_RANDOM, NONCE_ORIGIN);
 	return when <= now + 1000 && now <= when + DIGEST_NONCE_LIFE;
 }
 
@@ -124,12 +143,12 @@ static void challenge_line(const struct digest_realm *r, bool stale, struct slic
 	buf_lit(out, "\r\n");
 }
 
-void digest_challenge(struct digest *d, const struct digest_realm *realm, bool stale, uint64_t now,
-		      struct buf *out)
+void digest_challenge(struct digest *d, const struct addr *source, const struct digest_realm *realm, bool stale,
+		      uint64_t now, struct buf *out)
 {
 	char nonce[NONCE_LEN];
 
-	if (nonce_make(d, realm->name, now, nonce) < 0)
+	if (nonce_make(d, source, realm->name, now, nonce) < 0)
 		return;
 	for (enum sip_auth_algorithm a = 0; a < SIP_AUTH_ALGORITHMS; a++)
 		if (is_offered(realm, a))
@@ -217,12 +236,11 @@ static enum digest_result verify(struct store_reader *users, const struct sip_ms
 }
 
 enum digest_result digest_check(struct digest *d, struct store_reader *users, const struct sip_msg *m,
-				const struct addr *source, const struct digest_realm *realm, uint64_t now,
-				struct digest_user *out)
+				const struct digest_realm *realm, uint64_t now, struct digest_user *out)
 {
+	uint64_t given, origin;
 	enum sip_auth_algorithm a;
 	struct sip_auth c;
-	uint64_t given = 0;
 	uint32_t nc;
 	enum digest_result r = find_credentials(m, realm, &c, &a);
 
@@ -232,26 +250,28 @@ enum digest_result digest_check(struct digest *d, struct store_reader *users, co
 		return r;
 	if (!complete(&c) || !parse_nc(c.nc, &nc) || user_name(c.username, out) < 0 || !same_resource(m, c.uri))
 		return DIGEST_MALFORMED;
-	out->delay = failures_due(&d->failures, source, out->name, now);
+	/* An old answer is no attempt at guessing: nothing is said of its password, and it is asked again, without a penalty. */
+	if (!nonce_fresh(d, c.nonce, realm->name, now, &given, &origin)) {
+		count(CNT_AUTH_STALE);
+		return DIGEST_STALE;
+	}
+	out->delay = failures_due(&d->failures, origin, out->name, now);
 	if (out->delay) {
 		count(CNT_AUTH_DELAYED);
 		return DIGEST_WRONG;
 	}
-	bool fresh = nonce_fresh(d, c.nonce, realm->name, now, &given);
 	r = verify(users, m, &c, a, realm->name, out);
-	if (r == DIGEST_WRONG && !fresh)
-		return DIGEST_STALE; /* an old answer is no attempt at guessing: ask again, without a penalty */
 	if (r == DIGEST_WRONG) {
 		count(CNT_AUTH_WRONG);
-		out->delay = failures_note(&d->failures, source, out->name, now);
+		out->delay = failures_note(&d->failures, origin, out->name, now);
 	}
 	if (r != DIGEST_OK)
 		return r;
-	if (!fresh || !replay_use(&d->replay, c.nonce, given, nc, now)) {
+	if (!replay_use(&d->replay, c.nonce, given, nc, now)) {
 		count(CNT_AUTH_STALE);
 		return DIGEST_STALE;
 	}
-	failures_forget(&d->failures, source, out->name, now);
+	failures_forget(&d->failures, origin, out->name, now);
 	count(CNT_AUTH_OK);
 	return DIGEST_OK;
 }

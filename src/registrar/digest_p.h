@@ -22,7 +22,8 @@ void replay_deinit(struct replay *r);
  * nonce was made, and now. */
 bool replay_use(struct replay *r, struct slice nonce, uint64_t given, uint32_t nc, uint64_t now);
 
-/* Who failed lately: a source and user together, and a source alone after many. */
+/* Who failed lately: an origin and user together, and an origin alone after many. An origin stands for the address that a nonce was given
+ * to (digest.c). */
 #define FAILURES_SETS 8192
 struct failures {
 	_Atomic uint64_t *slot; /* atomic: [FAILURES_SETS * TABLE_WAYS] */
@@ -30,11 +31,11 @@ struct failures {
 int failures_init(struct failures *f); /* 0, -ENOMEM */
 void failures_deinit(struct failures *f);
 /* ms that are still to be waited before the next attempt counts; 0: none. */
-uint32_t failures_due(struct failures *f, const struct addr *source, struct slice user, uint64_t now);
+uint32_t failures_due(struct failures *f, uint64_t origin, struct slice user, uint64_t now);
 /* Another failure; returns the ms until the next attempt counts. */
-uint32_t failures_note(struct failures *f, const struct addr *source, struct slice user, uint64_t now);
-/* The user has succeeded: its failures are forgotten, and for a day those of others at its source do not delay it. */
-void failures_forget(struct failures *f, const struct addr *source, struct slice user, uint64_t now);
+uint32_t failures_note(struct failures *f, uint64_t origin, struct slice user, uint64_t now);
+/* The user has succeeded: its failures are forgotten, and for a day those of others at its origin do not delay it. */
+void failures_forget(struct failures *f, uint64_t origin, struct slice user, uint64_t now);
 
 struct digest {
 	unsigned char key[32]; /* const: another in each run */

@@ -36,10 +36,9 @@ struct failure_key {
 	unsigned free; /* failures */
 };
 
-static void key_make(struct failures *f, const struct addr *source, struct slice user, struct failure_key *k)
+static void key_make(struct failures *f, uint64_t origin, struct slice user, struct failure_key *k)
 {
-	/* An IPv6 host has a whole /64 to call from. */
-	uint64_t h = hash_bytes(source->ip, source->family == AF_INET6 ? 8 : 4, hash_seed ^ 2);
+	uint64_t h = hash_bytes(&origin, sizeof(origin), hash_seed ^ 2);
 	k->free = user.len ? FREE_USER : FREE_SOURCE;
 	if (user.len)
 		h = hash_bytes(user.p, user.len, h);
@@ -153,35 +152,35 @@ static uint32_t key_note(const struct failure_key *k, uint64_t now, bool *known)
 	return delay_of(n, k->free);
 }
 
-uint32_t failures_due(struct failures *f, const struct addr *source, struct slice user, uint64_t now)
+uint32_t failures_due(struct failures *f, uint64_t origin, struct slice user, uint64_t now)
 {
 	struct failure_key one, all;
 	bool known, none;
 
-	key_make(f, source, user, &one);
-	key_make(f, source, SLICE_NONE, &all);
+	key_make(f, origin, user, &one);
+	key_make(f, origin, SLICE_NONE, &all);
 	uint32_t a = key_due(&one, now, &known), b = key_due(&all, now, &none);
 	return known || a > b ? a : b;
 }
 
-uint32_t failures_note(struct failures *f, const struct addr *source, struct slice user, uint64_t now)
+uint32_t failures_note(struct failures *f, uint64_t origin, struct slice user, uint64_t now)
 {
 	struct failure_key one, all;
 	bool known, none;
 
-	key_make(f, source, user, &one);
-	key_make(f, source, SLICE_NONE, &all);
+	key_make(f, origin, user, &one);
+	key_make(f, origin, SLICE_NONE, &all);
 	uint32_t a = key_note(&one, now, &known), b = key_note(&all, now, &none);
 	return known || a > b ? a : b;
 }
 
-void failures_forget(struct failures *f, const struct addr *source, struct slice user, uint64_t now)
+void failures_forget(struct failures *f, uint64_t origin, struct slice user, uint64_t now)
 {
 	struct failure_key k;
 	_Atomic uint64_t *s;
 	uint64_t v;
 
-	key_make(f, source, user, &k);
+	key_make(f, origin, user, &k);
 	s = find(&k, now, &v);
 	if (!s) {
 		s = find_room(&k, now, &v);

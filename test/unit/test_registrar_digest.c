@@ -57,7 +57,7 @@ static const char *nonce_at(uint64_t when, char out[static 128])
 	char text[1024];
 	struct buf b;
 	buf_init(&b, text, sizeof(text) - 1);
-	digest_challenge(d, &www, false, when, &b);
+	digest_challenge(d, &source, &www, false, when, &b);
 	text[b.len] = 0;
 	const char *p = strstr(text, "nonce=\"");
 	assert_non_null(p);
@@ -83,8 +83,7 @@ static struct digest_user user;
 
 static enum digest_result check_value(const char *value, const char *body)
 {
-	enum digest_result r =
-		digest_check(d, reader, request("Authorization", value, body), &source, &www, now, &user);
+	enum digest_result r = digest_check(d, reader, request("Authorization", value, body), &www, now, &user);
 	store_read_end(reader);
 	return r;
 }
@@ -114,8 +113,8 @@ static void test_challenge(void **state)
 	char text[1024];
 	struct buf b;
 	buf_init(&b, text, sizeof(text) - 1);
-	digest_challenge(d, &(struct digest_realm){.name = SLICE_LIT("Local.TEST"), .proxy = true}, true, now,
-			 &b);
+	digest_challenge(d, &source, &(struct digest_realm){.name = SLICE_LIT("Local.TEST"), .proxy = true},
+			 true, now, &b);
 	text[b.len] = 0;
 	const char *sha = strstr(text, "Proxy-Authenticate: Digest realm=\"local.test\", nonce=\"");
 	assert_ptr_equal(sha, text);
@@ -126,7 +125,7 @@ static void test_challenge(void **state)
 	assert_non_null(strstr(second, "qop=\"auth,auth-int\""));
 	assert_non_null(strstr(second, "stale=true\r\n"));
 	buf_init(&b, text, sizeof(text) - 1);
-	digest_challenge(d, &www, false, now, &b);
+	digest_challenge(d, &source, &www, false, now, &b);
 	text[b.len] = 0;
 	assert_ptr_equal(strstr(text, "WWW-Authenticate: Digest "), text);
 	assert_null(strstr(text, "stale"));
@@ -134,8 +133,8 @@ static void test_challenge(void **state)
 	char realm[253];
 	memset(realm, 'a', sizeof(realm));
 	buf_init(&b, text, sizeof(text));
-	digest_challenge(d, &(struct digest_realm){.name = {realm, sizeof(realm)}, .proxy = true}, true, now,
-			 &b);
+	digest_challenge(d, &source, &(struct digest_realm){.name = {realm, sizeof(realm)}, .proxy = true},
+			 true, now, &b);
 	assert_false(b.full);
 	assert_true(b.len > 0);
 }
@@ -171,7 +170,7 @@ static void test_algorithm(void **state)
 		char text[1024], nonce[128], value[1024];
 		struct buf b;
 		buf_init(&b, text, sizeof(text) - 1);
-		digest_challenge(d, &realm, false, now, &b);
+		digest_challenge(d, &source, &realm, false, now, &b);
 		text[b.len] = 0;
 		assert_true((strstr(text, "algorithm=MD5") != NULL) == md5);
 		assert_true((strstr(text, "algorithm=SHA-256") != NULL) == !md5);
@@ -179,8 +178,8 @@ static void test_algorithm(void **state)
 			struct digest_client c = client(nonce_at(now, nonce));
 			c.sha256 = sha;
 			digest_answer(&c, value);
-			assert_int_equal(digest_check(d, reader, request("Authorization", value, ""), &source,
-						      &realm, now, &user),
+			assert_int_equal(digest_check(d, reader, request("Authorization", value, ""), &realm,
+						      now, &user),
 					 sha == md5 ? DIGEST_NONE : DIGEST_OK);
 			store_read_end(reader);
 		}
@@ -206,9 +205,8 @@ static void test_none(void **state)
 	struct digest_client c = client(nonce_at(now, nonce));
 	digest_answer(&c, value);
 	/* in the other header, of another scheme, another realm, another algorithm */
-	assert_int_equal(
-		digest_check(d, reader, request("Proxy-Authorization", value, ""), &source, &www, now, &user),
-		DIGEST_NONE);
+	assert_int_equal(digest_check(d, reader, request("Proxy-Authorization", value, ""), &www, now, &user),
+			 DIGEST_NONE);
 	assert_int_equal(check_value("Basic QWxhZGRpbg==", ""), DIGEST_NONE);
 	c.realm = "other.test";
 	assert_int_equal(check(&c), DIGEST_NONE);
@@ -229,9 +227,8 @@ static void test_none(void **state)
 	assert_int_equal(check_value(two, ""), DIGEST_OK);
 	c.nc = 2;
 	digest_answer(&c, mine);
-	assert_int_equal(
-		digest_check(d, reader, request("Proxy-Authorization", mine, ""), &source, &proxy, now, &user),
-		DIGEST_OK);
+	assert_int_equal(digest_check(d, reader, request("Proxy-Authorization", mine, ""), &proxy, now, &user),
+			 DIGEST_OK);
 	assert_int_equal(counters_sum(CNT_AUTH_WRONG), 0);
 }
 
@@ -330,7 +327,7 @@ static void test_forged(void **state)
 	}
 	struct buf b;
 	buf_init(&b, text, sizeof(text) - 1);
-	digest_challenge(d, &(struct digest_realm){.name = SLICE_LIT("other.test")}, false, now, &b);
+	digest_challenge(d, &source, &(struct digest_realm){.name = SLICE_LIT("other.test")}, false, now, &b);
 	text[b.len] = 0;
 	assert_int_equal(sscanf(strstr(text, "nonce=\""), "nonce=\"%100[^\"]", nonce), 1);
 	c.nonce = nonce;
@@ -477,6 +474,8 @@ static void test_delays(void **state)
 	source = here;
 	/* the port is no other place */
 	source.port = 7;
+	c = client(nonce_at(now, nonce));
+	c.password = "guess";
 	assert_int_equal(check(&c), DIGEST_WRONG);
 	assert_int_equal(user.delay, 16000);
 	now += 16016;
@@ -486,6 +485,27 @@ static void test_delays(void **state)
 	c.password = "guess", c.nc = 2;
 	assert_int_equal(check(&c), DIGEST_WRONG);
 	assert_int_equal(user.delay, 0);
+}
+
+/* A datagram's source is soon forged: who answers a nonce of his own in the name of a telephone, and from its address, shuts out himself. */
+static void test_delays_of_a_forger(void **state)
+{
+	(void)state;
+	char nonce[128], own[128];
+	struct addr phone = source;
+	assert_int_equal(addr_parse(SLICE_LIT("203.0.113.66:5060"), &source), 0);
+	nonce_at(now, own);
+	source = phone;
+	struct digest_client c = client(own);
+	c.password = "guess";
+	for (c.nc = 1; c.nc < 6; c.nc++)
+		assert_int_equal(check(&c), DIGEST_WRONG);
+	assert_true(user.delay > 0);
+	c = client(nonce_at(now, nonce));
+	assert_int_equal(check(&c), DIGEST_OK);
+	/* and not another one by another nonce of his */
+	c = client(own);
+	assert_int_equal(check(&c), DIGEST_WRONG);
 }
 
 static void test_delays_forgotten(void **state)
@@ -585,7 +605,8 @@ static void test_failures_keep(void **state)
 	unsigned found = 0;
 	for (unsigned i = 0; found < TABLE_WAYS; i++) {
 		int n = snprintf(name, sizeof(name), "u%u", i);
-		uint64_t h = hash_bytes(source.ip, 4, hash_seed ^ 2);
+		const uint64_t origin = 5;
+		uint64_t h = hash_bytes(&origin, sizeof(origin), hash_seed ^ 2);
 		h = hash_bytes(name, (size_t)n, h) & (FAILURES_SETS - 1);
 		if (found && h != set)
 			continue;
@@ -593,10 +614,10 @@ static void test_failures_keep(void **state)
 		if (!found)
 			memcpy(first, name, sizeof(first));
 		for (unsigned j = 0; j < 4; j++)
-			failures_note(f, &source, slice_str(name), early + 160 * found);
+			failures_note(f, origin, slice_str(name), early + 160 * found);
 		found++;
 	}
-	assert_true(failures_due(f, &source, slice_str(first), early + 480) > 0);
+	assert_true(failures_due(f, 5, slice_str(first), early + 480) > 0);
 }
 
 /* A name that does not exist is told by nothing from a wrong password. */
@@ -771,6 +792,7 @@ int main(void)
 		T(test_replay_full),
 		T(test_replay_race),
 		T(test_delays),
+		T(test_delays_of_a_forger),
 		T(test_delays_forgotten),
 		T(test_delays_of_a_source),
 		T(test_delays_spare_the_known),
