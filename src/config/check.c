@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "config/load_p.h"
+#include "config/regex_p.h"
 #include "sip/message.h"
 
 /* A relative path begins at the folder of the configuration file. */
@@ -161,6 +162,7 @@ static int route_check(struct load *ld, struct config_route *r, struct load_plac
 					       [5] = "gateway and dns",
 					       [6] = "reject and dns",
 					       [7] = "gateway, reject and dns"};
+	char why[200];
 	unsigned actions = (*r->gateway_name ? 1u : 0) | (*r->reject_text ? 2u : 0) | (r->dns ? 4u : 0);
 	int rc;
 
@@ -177,15 +179,12 @@ static int route_check(struct load *ld, struct config_route *r, struct load_plac
 		rc = networks(ld, "from", r->from_text, r->from_count, &r->from, at);
 	if (rc != 0 || !*r->user)
 		return rc;
-	rc = regcomp(&r->user_re, r->user, REG_EXTENDED | REG_NOSUB);
+	rc = regex_compile(r->user, &r->user_re, why, sizeof(why));
 	if (rc != 0) {
-		char why[200];
-
-		regerror(rc, &r->user_re, why, sizeof(why));
 		at->option = user->name;
 		if (ld->given[user - option_rows])
 			at->line = ld->given[user - option_rows];
-		return load_fail(&ld->e, at, rc == REG_ESPACE ? -ENOMEM : -EINVAL,
+		return load_fail(&ld->e, at, rc,
 				 "\"%.100s\" is not valid (%s), expected a POSIX extended regular expression",
 				 r->user, why);
 	}

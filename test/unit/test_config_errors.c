@@ -85,6 +85,13 @@ static const struct {
 	{"route r {\n\n user = \"(\"\n dns = true }",
 	 "t.conf:3: route \"r\": user: \"(\" is not valid (Unmatched ( or \\(), expected a POSIX extended "
 	 "regular expression"},
+	{"route r { user = \"a++++++++++++++++++++++++++++++++++++++++++++++++\" dns = true }",
+	 "t.conf:1: route \"r\": user: \"a++++++++++++++++++++++++++++++++++++++++++++++++\" is not valid (too "
+	 "many "
+	 "repetitions within repetitions), expected a POSIX extended regular expression"},
+	{"route r { user = \"^[]a]x((b{3,200}|[[:digit:]]c){200}d*)+$\" dns = true }",
+	 "t.conf:1: route \"r\": user: \"^[]a]x((b{3,200}|[[:digit:]]c){200}d*)+$\" is not valid (too many "
+	 "repetitions within repetitions), expected a POSIX extended regular expression"},
 	{"route r { reject = \"99 No\" }", "t.conf:1: route \"r\": reject: \"99 No\" is not valid, expected a "
 					   "status and reason such as \"403 Forbidden\", "
 					   "the status from 300 to 699"},
