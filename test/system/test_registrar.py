@@ -161,7 +161,7 @@ def test_full_store():
         if m.status != 200:
             break
     equal(m.status, 500, "REGISTER into a full store")
-    check("registrations cannot be stored: store.map_size" in proxy.log_text(), "no line in the log")
+    wait_until("a line in the log", lambda: "registrations cannot be stored: store.map_size" in proxy.log_text())
     equal(proxy.metric("registrations_total", result="failed"), 1, "failed REGISTERs")
     many.name = "u0"
     call(bob, bob)
