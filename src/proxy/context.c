@@ -394,16 +394,21 @@ void context_client_gone(struct branch *b)
 	context_leave_quietly(c);
 }
 
-void context_cancel(struct context *c, const struct sip_msg *cancel)
+void context_keep_reason(struct context *c, const struct sip_msg *cancel)
 {
-	const struct sip_hdr *reason = sip_msg_hdr(cancel, SIP_HDR_REASON);
+	const struct sip_hdr *h = sip_msg_hdr(cancel, SIP_HDR_REASON);
+	struct slice v = h ? sip_hdr_value(cancel, h) : SLICE_NONE;
 
+	if (c->final_sent || c->cancelled || !v.len || v.len > CONTEXT_REASON_MAX || memchr(v.p, 0, v.len))
+		return;
+	free(c->reason);
+	c->reason = strndup(v.p, v.len); /* without memory it goes without */
+}
+
+void context_cancel(struct context *c)
+{
 	if (c->final_sent || c->cancelled)
 		return;
-	if (reason && reason->value_len && reason->value_len <= CONTEXT_REASON_MAX) {
-		struct slice v = sip_hdr_value(cancel, reason);
-		c->reason = strndup(v.p, v.len); /* without memory it goes without */
-	}
 	context_enter(c);
 	c->cancelled = 1;
 	cancel_others(c, NULL);

@@ -322,7 +322,9 @@ struct context {
 /* Starts a response context for a validated request. Takes the packet. */
 void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, uint64_t loop,
 		   const struct target_set *set);
-void context_cancel(struct context *c, const struct sip_msg *cancel); /* from the caller */
+/* A CANCEL from the caller: its reason, and what it asks for. */
+void context_keep_reason(struct context *c, const struct sip_msg *cancel);
+void context_cancel(struct context *c);
 void context_response(struct branch *b, const struct sip_msg *m);
 void context_client_failed(struct branch *b, unsigned status,
 			   enum counter_id cause); /* 408: timeout, 503: transport error */

@@ -194,9 +194,11 @@ static bool request_cancel(struct proxy *p, struct packet *pk)
 		reply_flow(pk, &f);
 		txn_set_flow(t, &f);
 	}
+	if (c)
+		context_keep_reason(c, pk->msg);
 	reply_stateless(p, pk, 200, NULL, SLICE_NONE);
 	if (c)
-		context_cancel(c, pk->msg);
+		context_cancel(c);
 	return true;
 }
 
