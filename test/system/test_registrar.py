@@ -170,6 +170,11 @@ def test_full_store():
 
 # --- real user agents --------------------------------------------------------------------------------------------
 
+def own_places(folder):
+    """What sound libraries make, they make there."""
+    return dict(os.environ, HOME=folder, TMPDIR=folder, XDG_RUNTIME_DIR=folder, PULSE_RUNTIME_PATH=os.path.join(folder, "pulse"))
+
+
 class Baresip:
     """Without sound card: hears what it says."""
 
@@ -193,7 +198,7 @@ class Baresip:
                     f"regint=600;answermode={answer};audio_codecs=PCMU\n")
         self.log = open(os.path.join(self.dir, "log"), "wb")
         self.process = subprocess.Popen(["baresip", "-4", "-f", self.dir], stdin=subprocess.DEVNULL, stdout=self.log,
-                                        stderr=self.log, cwd=self.dir)
+                                        stderr=self.log, cwd=self.dir, env=own_places(self.dir))
         running.append(self)
 
     def command(self, name, params=""):
@@ -240,7 +245,7 @@ class Linphone:
         self.log = open(os.path.join(self.dir, "log"), "wb")
         self.process = subprocess.Popen(["linphonec", "-c", self.rc, "-d", "6"], stdin=subprocess.PIPE, stdout=self.log,
                                         stderr=self.log, cwd=self.dir,
-                                        env=dict(os.environ, HOME=self.dir))
+                                        env=own_places(self.dir))
         running.append(self)
 
     def said(self):
