@@ -238,6 +238,19 @@ static inline void await_gauge(enum counter_id id, uint64_t want)
 	}
 }
 
+/* A connection that ends is out of the gauges a moment before the tables forget it. */
+static inline void await_forgotten(struct streams *s, uint64_t id)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+	msec_t limit = clock_mono_ms() + WAIT_MS;
+	for (struct conn *c; (c = streams_get(s, id)) != NULL;) {
+		conn_put(c);
+		if (clock_mono_ms() > limit)
+			fail_msg("connection %llu is still known", (unsigned long long)id);
+		nanosleep(&pause, NULL);
+	}
+}
+
 static inline void test_sleep(unsigned ms)
 {
 	const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};

@@ -202,7 +202,7 @@ static void test_refused(void **state)
 	watch(&late, c); /* at once */
 	assert_int_equal(await_lost(&late, conn_id(c)), CONN_REFUSED);
 	assert_int_equal(counters_sum(CNT_CLOSED_REFUSED) - refused, 1);
-	assert_null(streams_get(x.f.s, conn_id(c)));
+	await_forgotten(x.f.s, conn_id(c));
 	say(c, "still nobody");
 	await_gauge(CNT_WRITERS, 0);
 	conn_put(c);

@@ -76,7 +76,7 @@ static void test_delivered(void **state)
 	upper_assert_call_id(take(&f, 1), "one");
 	close(fd);
 	await_gauge(CNT_CONN_TCP_IN_OPEN, 0);
-	assert_null(streams_get(f.s, p->flow.conn));
+	await_forgotten(f.s, p->flow.conn);
 	stream_stop(&f);
 }
 
@@ -750,7 +750,7 @@ static void test_closed_by_us(void **state)
 	conn_close(c, CONN_IDLE);
 	peer_expect_end(fd);
 	assert_int_equal(counters_sum(CNT_CLOSED_ADMIN) - admin, 1);
-	assert_null(streams_get(f.s, conn_id(c)));
+	await_forgotten(f.s, conn_id(c));
 	send_text(c, "into the void");
 	conn_put(c);
 	await_gauge(CNT_CONN_TCP_IN_CLOSED, 0);

@@ -467,7 +467,7 @@ static void test_outbound(void **state)
 	conn_send(d, &v, 1, clock_mono_ms());
 	await_count(CNT_TLS_UNTRUSTED, untrusted + 1);
 	await_count(CNT_CLOSED_HANDSHAKE, closed + 1);
-	assert_null(streams_get(f.s, other));
+	await_forgotten(f.s, other);
 	conn_put(d);
 	conn_put(in);
 	conn_put(c);
