@@ -301,6 +301,7 @@ struct context {
 	struct flow source;  /* where responses go */
 	struct timer trying; /* non-INVITE: when RFC 4320 wants a 100; recovered: when recover_run is to look */
 	uint64_t record;     /* its number in the store; 0: none yet */
+	uint64_t settled_from; /* during a commit: the number before, if it has got another; else 0 */
 	struct context *dirty_next, **dirty_prev; /* proxy->dirty */
 	char *call_id;                            /* once the request is gone: of the record */
 	unsigned call_id_len;

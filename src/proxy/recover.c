@@ -331,8 +331,8 @@ int proxy_restore(struct proxy *p, uint64_t record, struct slice bytes, bool mov
 		context_count(c);
 	if (moved)
 		snapshot_touch(c);
-	else if (record >= p->next_record)
-		p->next_record = record + 1;
+	else if ((record & ~SNAPSHOT_SETTLED) >= p->next_record)
+		p->next_record = (record & ~SNAPSHOT_SETTLED) + 1;
 	/* Decided, but for what the first batch must do: then, with a commit before it is sent. */
 	if (recover_look(c))
 		timer_set(p->wheel, &c->trying, proxy_now(p));

@@ -9,6 +9,8 @@
 #define SNAPSHOT_KEY_LEN \
 	8 /* bytes: the record's number, the highest first, so that new ones go to the end of the tree */
 
+#define SNAPSHOT_SETTLED (UINT64_C(1) << 63) /* in a number: behind all calls that are being set up */
+
 enum {
 	SNAP_PARALLEL = 1,
 	SNAP_FAILOVER = 2,
