@@ -4,14 +4,17 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, os.path.join(ROOT, "test", "system"))
+from ports import free_port, tcp_port_open, udp_port_open  # noqa: E402
+
 HOLDFAST = os.environ.get("HOLDFAST", os.path.join(ROOT, "build", "holdfast"))
 TOOLS = os.environ.get("TOOLS", os.path.join(ROOT, "build", "test", "bench"))
 
@@ -20,25 +23,10 @@ class Failed(Exception):
     pass
 
 
-def free_port(kind=socket.SOCK_DGRAM):
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def machine():
     with open("/proc/cpuinfo") as f:
         model = next((line.split(":", 1)[1].strip() for line in f if line.startswith("model name")), "unknown CPU")
     return f"{model}, {os.cpu_count()} cores, Linux {os.uname().release}"
-
-
-def udp_port_open(port):
-    want = f":{port:04X} "
-    for name in ("/proc/net/udp", "/proc/net/udp6"):
-        with open(name) as f:
-            if any(want in line for line in f):
-                return True
-    return False
 
 
 def wait_until(what, test, seconds=20, process=None):
@@ -128,15 +116,6 @@ def process_split(pids):
     return private, shared
 
 
-def tcp_port_open(port):
-    with socket.socket() as s:
-        try:
-            s.bind(("127.0.0.1", port))
-            return False
-        except OSError:
-            return True
-
-
 class Server:
     """One of those under test, in a temporary folder of its own. Kinds: holdfast, which keeps calls in its store; memory, which is Holdfast with
     store.transactions = false; kamailio; relay. `transport`: udp, tcp or tls, of both sides; tls needs `certificates`."""
@@ -144,11 +123,11 @@ class Server:
     def __init__(self, kind, uas, options="", transport="udp", certificates=None):
         self.kind = kind
         self.uas = uas
-        self.port = free_port(socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM)
+        self.port = free_port()
         self.certificates = certificates
         self.transport = transport
         self.ours = kind in ("holdfast", "memory")
-        self.http = free_port(socket.SOCK_STREAM) if self.ours else None
+        self.http = free_port() if self.ours else None
         if kind == "memory":
             options += "\nstore {\n\ttransactions = false\n}\n"
         self.dir = tempfile.mkdtemp(prefix=f"bench-{kind}-")
