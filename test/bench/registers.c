@@ -177,18 +177,17 @@ static uint64_t run(uint64_t count, uint64_t rate)
 
 static void open_socket(unsigned to)
 {
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t len = sizeof(a);
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+				.sin_port = htons((uint16_t)g.port)};
 	int size = 4 << 20;
 
 	g.fd = socket(AF_INET, SOCK_DGRAM, 0);
 	setsockopt(g.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
-	if (g.fd < 0 || bind(g.fd, (struct sockaddr *)&a, sizeof(a)) < 0 ||
-	    getsockname(g.fd, (struct sockaddr *)&a, &len) < 0) {
+	if (g.fd < 0 || bind(g.fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
 		perror("socket");
 		exit(1);
 	}
-	g.port = ntohs(a.sin_port);
 	a.sin_port = htons((uint16_t)to);
 	if (connect(g.fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
 		perror("connect");
@@ -198,13 +197,11 @@ static void open_socket(unsigned to)
 
 int main(int argc, char **argv)
 {
-	static const struct option longs[] = {{"to", required_argument, NULL, 't'},
-					      {"users", required_argument, NULL, 'u'},
-					      {"count", required_argument, NULL, 'c'},
-					      {"rate", required_argument, NULL, 'r'},
-					      {"window", required_argument, NULL, 'w'},
-					      {"digest", no_argument, NULL, 'd'},
-					      {0}};
+	static const struct option longs[] = {
+		{"to", required_argument, NULL, 't'},    {"from", required_argument, NULL, 'f'},
+		{"users", required_argument, NULL, 'u'}, {"count", required_argument, NULL, 'c'},
+		{"rate", required_argument, NULL, 'r'},  {"window", required_argument, NULL, 'w'},
+		{"digest", no_argument, NULL, 'd'},      {0}};
 	unsigned to = 0;
 	int letter;
 
@@ -212,6 +209,7 @@ int main(int argc, char **argv)
 		unsigned long n = optarg ? strtoul(optarg, NULL, 10) : 0;
 		switch (letter) {
 		case 't': to = (unsigned)n; break;
+		case 'f': g.port = (unsigned)n; break;
 		case 'u': g.users = (unsigned)n; break;
 		case 'c': g.count = n; break;
 		case 'r': g.rate = n; break;
@@ -221,8 +219,9 @@ int main(int argc, char **argv)
 		}
 	}
 	g.user = calloc(g.users ? g.users : 1, sizeof(*g.user));
-	if (!g.user || !to || g.window > g.users) {
-		fputs("usage: registers --to PORT [--users N] [--count N] [--rate N] [--window N] [--digest]\n",
+	if (!g.user || !to || !g.port || g.window > g.users) {
+		fputs("usage: registers --to PORT --from PORT [--users N] [--count N] [--rate N] [--window N] "
+		      "[--digest]\n",
 		      stderr);
 		return 2;
 	}

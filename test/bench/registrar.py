@@ -6,7 +6,7 @@ import socket
 import statistics
 import subprocess
 
-from harness import HERE, TOOLS, Failed, Server
+from harness import HERE, TOOLS, Failed, Server, free_port
 
 USERS, WINDOW = 1000, 64
 GOAL = 1.0
@@ -16,6 +16,7 @@ class Registrar(Server):
     def __init__(self, kind, digest):
         super().__init__(kind, 0)
         self.digest = digest
+        self.phones = free_port()  # the same in every run: the contacts that a run registers are those of the run before
 
     def fill(self, template, name):
         with open(os.path.join(HERE, template.replace(".c", "-registrar.c"))) as f:
@@ -48,8 +49,8 @@ class Registrar(Server):
 
 def one(server, rate, count):
     """(CPU µs per REGISTER, REGISTERs a second, refused, retransmissions)"""
-    arguments = [os.path.join(TOOLS, "registers"), "--to", str(server.port), "--users", str(USERS), "--count", str(count),
-                 "--rate", str(rate), "--window", str(WINDOW)] + (["--digest"] if server.digest else [])
+    arguments = [os.path.join(TOOLS, "registers"), "--to", str(server.port), "--from", str(server.phones), "--users", str(USERS),
+                 "--count", str(count), "--rate", str(rate), "--window", str(WINDOW)] + (["--digest"] if server.digest else [])
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as p:
         if p.stdout.readline() != "ready\n":
             raise Failed(f"{server.kind} refuses REGISTERs (log in {server.dir})")
