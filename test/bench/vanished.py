@@ -18,16 +18,14 @@ import tempfile
 import time
 
 from harness import HERE, HOLDFAST, Failed, free_port, process_split, udp_port_open, wait_until
-
-sys.path.insert(0, os.path.join(os.path.dirname(HERE), "system"))
-from network import Network  # noqa: E402
+from network import Network  # of the system tests
 
 RATE = 200                # calls to the dead, a second
 ACK, USER = 2, 20         # s: ack_timeout, user_timeout (the defaults)
 WRITE, CONNECT = 10, 5    # s: write_timeout, connect_timeout (the defaults)
 LIVE = 200                # live calls a second, or somewhat fewer
 BEFORE = 3                # s of live calls before, with as many others as the dead get, to the same callee
-REST = 7                  # s: transactions end (T4), and the allocator gives back what they had
+REST = 34                 # s: transactions of the live calls end (Timer J), and the allocator gives back what they had
 NOISE = 0.0005            # s that the p99 of two healthy runs differ by on a machine with little to do
 ZERO, BODY = 100, 40000   # zero: phones; bytes of each of the requests that fill the buffers
 FILL = 2                  # of which there are so many for each phone
@@ -108,7 +106,7 @@ request_route {{
 class Proxy:
     def __init__(self, kind, net):
         self.kind, self.net = kind, net
-        self.port, self.live, self.http = free_port(), free_port(), free_port(socket.SOCK_STREAM)
+        self.port, self.live, self.http = free_port(), free_port(), free_port()
         self.dir = tempfile.mkdtemp(prefix=f"bench-{kind}-")
         text = (HOLDFAST_CONF if kind == "holdfast" else KAMAILIO_CFG).format(port=self.port, here=net.here, live=self.live,
                                                                               http=self.http)
