@@ -161,12 +161,14 @@ static void branch_confirmed(struct branch *b, const struct sip_msg *m)
 	struct context *c = b->context;
 	uint64_t bit = UINT64_C(1) << hash_slice(sip_slice(m, m->to_tag)) % 64;
 
+	const struct sip_msg *request = c->pk ? c->pk->msg : NULL;
+
 	if (!c->invite) {
 		if (m->method == SIP_METHOD_UPDATE)
-			dialog_refreshed(c->proxy, m);
+			dialog_confirmed(c->proxy, m, request, true);
 	} else if (!(b->confirmed & bit)) { /* of 64 forks one may go uncounted */
 		b->confirmed |= bit;
-		dialog_confirmed(c->proxy, m);
+		dialog_confirmed(c->proxy, m, request, false);
 	}
 }
 

@@ -1,16 +1,16 @@
-/* Confirmed calls: a small record each, made by the 2xx to an INVITE and ended by a BYE. Nothing of a call's way depends on them: they are what
- * an operator who drains the proxy wants to know. They are kept in the store, so a restart does not forget them, and counted. */
+/* Confirmed calls: a small record each, made by the 2xx to an INVITE and ended by a BYE. They are what an operator who drains the proxy wants to
+ * know, and what says where a request may go that begins something inside a call. They are kept in the store, so a restart does not forget
+ * them, and counted. */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/counters.h"
 #include "base/hash.h"
+#include "dialog_p.h"
 #include "snapshot_p.h"
 
-#define DIALOG_FORMAT    1
 #define DIALOG_KEY       16        /* bytes */
-#define DIALOG_SINCE     1         /* where in a record the time stands when it began */
-#define DIALOG_LIFE      43200000u /* ms: 12 hours, without a session timer */
+#define MISSED_LIFE      43200000u /* ms that a call may go on of which the store could not take the record */
 #define DIALOG_BATCH     4096      /* changes of one batch; beyond it they are not noted */
 #define DIALOG_SWEEP     60000     /* ms between two looks for those whose time is over */
 #define DIALOG_SWEEP_MAX 2000      /* of one look */
@@ -60,55 +60,24 @@ static struct dialog_change *change_add(struct proxy *p, const struct sip_msg *m
 	return d;
 }
 
-/* Session-Expires (RFC 4028), with room for a refresh that is late. */
-static uint64_t life_of(const struct sip_msg *m)
+void dialog_confirmed(struct proxy *p, const struct sip_msg *m, const struct sip_msg *request, bool refresh)
 {
-	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_SESSION_EXPIRES);
-	struct slice v = h ? sip_hdr_value(m, h) : SLICE_NONE;
-	uint64_t s;
-
-	for (size_t i = 0; i < v.len; i++)
-		if (v.p[i] < '0' || v.p[i] > '9') {
-			v.len = i;
-			break;
-		}
-	return v.len && slice_u64(v, 86400, &s) && s ? 2 * s * 1000 : DIALOG_LIFE;
-}
-
-static void put(struct proxy *p, const struct sip_msg *m, bool refresh)
-{
-	char room[2048];
-	const struct sip_hdr *contact = sip_msg_hdr(m, SIP_HDR_CONTACT);
+	char room[DIALOG_RECORD_MAX], text[DIALOG_SIDES * DIALOG_ROUTES_MAX];
+	struct dialog_record r;
 	struct dialog_change *d;
-	struct buf b;
+	struct buf b, routes;
 
 	if (!p->calls || !m->to_tag.len || !m->from_tag.len)
 		return;
 	buf_init(&b, room, sizeof(room));
-	pack_u8(&b, DIALOG_FORMAT);
-	pack_u64(&b, proxy_wall(p));
-	pack_u64(&b, proxy_wall(p) + life_of(m));
-	pack_slice(&b, sip_slice(m, m->call_id));
-	pack_slice(&b, sip_slice(m, m->from_tag));
-	pack_slice(&b, sip_slice(m, m->to_tag));
-	pack_slice(&b, sip_slice(m, m->from_uri));
-	pack_slice(&b, sip_slice(m, m->to_uri));
-	pack_slice(&b, contact ? sip_hdr_value(m, contact) : SLICE_NONE);
+	buf_init(&routes, text, sizeof(text));
+	dialog_record_make(p, m, request, &routes, &r);
+	dialog_record_write(&r, &b);
 	if (b.full || !(d = change_add(p, m, b.len)))
 		return;
 	d->ended = false;
 	d->refresh = refresh;
 	memcpy(d->bytes, b.p, b.len);
-}
-
-void dialog_confirmed(struct proxy *p, const struct sip_msg *m)
-{
-	put(p, m, false);
-}
-
-void dialog_refreshed(struct proxy *p, const struct sip_msg *m)
-{
-	put(p, m, true);
 }
 
 void dialog_ended(struct proxy *p, const struct sip_msg *m)
@@ -123,14 +92,47 @@ void dialog_ended(struct proxy *p, const struct sip_msg *m)
 
 int recover_dialog_call_id(struct slice bytes, struct slice *call_id)
 {
-	struct unpack u = unpack_init(bytes);
+	struct dialog_record r;
+	int rc = dialog_record_read(bytes, &r);
 
-	if (unpack_u8(&u) != DIALOG_FORMAT)
-		return -EPROTONOSUPPORT;
-	unpack_u64(&u);
-	unpack_u64(&u);
-	*call_id = unpack_slice(&u);
-	return u.bad ? -EBADMSG : 0;
+	if (!rc)
+		*call_id = r.call_id;
+	return rc;
+}
+
+/* A dialog of which there is no record was never confirmed, unless the store could not take it. */
+static bool is_missed(const struct proxy *p)
+{
+	return p->dialogs_missed && proxy_wall(p) - p->dialogs_missed < MISSED_LIFE;
+}
+
+void dialog_missed(struct proxy *p)
+{
+	p->dialogs_missed = proxy_wall(p);
+}
+
+bool dialog_permits(struct proxy *p, const struct sip_msg *m, const struct sip_uri *uri, struct slice next)
+{
+	char key[DIALOG_KEY];
+	struct dialog_record r;
+	struct slice bytes;
+	int rc;
+
+	if (!p->calls)
+		return true;
+	key_of(m, key);
+	for (const struct dialog_change *d = p->dialogs; d; d = d->next)
+		if (!d->ended && memcmp(d->key, key, sizeof(key)) == 0 &&
+		    dialog_record_read(slice_make(d->bytes, d->len), &r) == 0 &&
+		    dialog_record_permits(&r, m, uri, next))
+			return true;
+	if (store_read_begin(p->calls_reader) < 0)
+		return false;
+	rc = store_read(p->calls_reader, STORE_DIALOGS, slice_make(key, sizeof(key)), &bytes);
+	bool good = rc == 0 ? dialog_record_read(bytes, &r) == 0 && dialog_record_permits(&r, m, uri, next)
+			    : is_missed(p);
+	store_read_end(p->calls_reader);
+	return good;
 }
 
 bool dialog_is_urgent(const struct proxy *p)
@@ -138,17 +140,36 @@ bool dialog_is_urgent(const struct proxy *p)
 	return p->dialog_changes > p->dialog_ends;
 }
 
+/* What is kept already, and what the change tells, in one record. False: nothing to write. */
+static bool change_join(const struct dialog_change *d, bool known, struct slice have, struct buf *out)
+{
+	char text[DIALOG_SIDES * DIALOG_ROUTES_MAX];
+	struct dialog_record r, before;
+	struct buf routes;
+
+	if (dialog_record_read(slice_make(d->bytes, d->len), &r) < 0)
+		return false;
+	buf_init(&routes, text, sizeof(text));
+	if (known && dialog_record_read(have, &before) == 0)
+		dialog_record_join(&r, &before, &routes);
+	else if (d->refresh)
+		return false;
+	dialog_record_write(&r, out);
+	return !out->full;
+}
+
 static int write_one(struct proxy *p, struct store_txn *t, struct dialog_change *d)
 {
+	char room[DIALOG_RECORD_MAX];
 	struct slice key = slice_make(d->key, sizeof(d->key)), have;
 	bool known = store_get(t, STORE_DIALOGS, key, &have) == 0;
+	struct buf b;
 	int rc;
 
-	if (known && have.len >= DIALOG_SINCE + 8 && have.p[0] == DIALOG_FORMAT)
-		memcpy(d->bytes + DIALOG_SINCE, have.p + DIALOG_SINCE, 8); /* it began when it began */
-	else if (d->refresh)
+	buf_init(&b, room, sizeof(room));
+	if (!change_join(d, known, have, &b))
 		return 0;
-	rc = store_put(t, STORE_DIALOGS, key, slice_make(d->bytes, d->len));
+	rc = store_put(t, STORE_DIALOGS, key, buf_view(&b));
 	if (!rc && !known)
 		p->dialogs_new++;
 	return rc;
@@ -206,12 +227,11 @@ static unsigned sweep(struct proxy *p, struct store_txn *t, uint64_t now)
 		return 0;
 	for (rc = store_seek(c, slice_make(p->dialog_place, p->dialog_place_len), &key, &value);
 	     rc != -ENOENT && seen < DIALOG_SWEEP_MAX; rc = store_next(c, &key, &value), seen++) {
-		struct unpack u = unpack_init(value);
+		struct dialog_record r;
 		if (rc && rc != -EBADMSG)
 			break;
-		bool sound = !rc && unpack_u8(&u) == DIALOG_FORMAT;
-		unpack_u64(&u);
-		if ((!sound || unpack_u64(&u) <= now) && store_walk_del(c) == 0)
+		bool sound = !rc && dialog_record_read(value, &r) == 0;
+		if ((!sound || r.until <= now) && store_walk_del(c) == 0)
 			gone++;
 	}
 	p->dialog_place_len = 0;
@@ -251,6 +271,8 @@ void dialog_start(struct proxy *p)
 	timer_init(&p->dialog_timer, sweep_due);
 	if (!p->calls)
 		return;
+	if (counters_sum(CNT_STORE_MOVED))
+		dialog_missed(p); /* a file that could not be read had calls in it */
 	count_add(CNT_DIALOGS, store_count(p->calls, STORE_DIALOGS));
 	timer_set(p->wheel, &p->dialog_timer, proxy_now(p) + DIALOG_SWEEP);
 }

@@ -107,6 +107,28 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 	return 0;
 }
 
+/* What its receiver may act on without knowing the dialog: a call, above all. */
+static bool begins_something(enum sip_method method)
+{
+	return method == SIP_METHOD_INVITE || method == SIP_METHOD_MESSAGE || method == SIP_METHOD_REFER ||
+	       method == SIP_METHOD_PUBLISH || method == SIP_METHOD_REGISTER;
+}
+
+/* The token says which dialog it is, not where that leads: with it alone, who was once let through to one user could go on to anybody. What comes
+ * back to ourselves is looked at again. */
+static bool leads_to_dialog(struct proxy *p, const struct sip_msg *m, const struct sip_uri *uri,
+			    const struct plan *plan)
+{
+	struct slice next = plan->route.next;
+	struct sip_uri u;
+
+	if (!begins_something(m->method))
+		return true;
+	if (next.len && sip_uri_parse(next, &u) == 0 && self_is_uri(p, &u))
+		next = SLICE_NONE;
+	return dialog_permits(p, m, uri, next);
+}
+
 unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, char *text, size_t textlen)
 {
 	bool authorized = false;
@@ -120,6 +142,10 @@ unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, 
 		if (status)
 			return status;
 	}
+	struct sip_uri asked = plan->uri;
 	drop_maddr(p, plan, text, textlen);
-	return take_own_routes(p, m, authorized, plan);
+	unsigned status = take_own_routes(p, m, authorized, plan);
+	if (plan->authorized)
+		plan->authorized = leads_to_dialog(p, m, &asked, plan);
+	return status;
 }

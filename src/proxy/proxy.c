@@ -166,6 +166,8 @@ int proxy_create(const struct proxy_env *env, struct proxy **out)
 		goto out_table;
 	if (env->store && (err = store_reader_create(env->store, &p->reader)) < 0)
 		goto out_probe;
+	if (env->calls && (err = store_reader_create(env->calls, &p->calls_reader)) < 0)
+		goto out_reader;
 	p->store = env->store;
 	p->digest = env->digest;
 	p->registrations_tail = &p->registrations;
@@ -177,6 +179,8 @@ int proxy_create(const struct proxy_env *env, struct proxy **out)
 	sweep_start(p);
 	*out = p;
 	return 0;
+out_reader:
+	store_reader_destroy(p->reader);
 out_probe:
 	probe_stop(p);
 out_table:
@@ -206,6 +210,7 @@ void proxy_destroy(struct proxy *p)
 	token_deinit(&p->keys);
 	self_cache_reset(p);
 	store_reader_destroy(p->reader);
+	store_reader_destroy(p->calls_reader);
 	free(p);
 }
 

@@ -77,6 +77,7 @@ struct proxy {
 	bool conn_lost;            /* the failures of now are a connection's end */
 	/* What a restart must know; calls is NULL with store.transactions off. */
 	struct store_env *calls;
+	struct store_reader *calls_reader;
 	msec_t started;        /* when this proxy began, for stray responses of the run before */
 	uint64_t next_record;  /* the number of the next context's record */
 	struct context *dirty; /* touched by this batch, by dirty_next */
@@ -88,6 +89,7 @@ struct proxy {
 	bool ends_due;
 	struct dialog_change *dialogs, **dialogs_tail; /* of this batch */
 	unsigned dialog_changes, dialog_ends, dialogs_new, dialogs_gone;
+	uint64_t dialogs_missed; /* ms, wall clock; 0: none */
 	struct timer dialog_timer;
 	char dialog_place[16]; /* where the next look for old dialogs begins */
 	unsigned dialog_place_len;
@@ -378,9 +380,12 @@ void recover_run(
 /* --- dialog.c: confirmed calls in the store --- */
 void dialog_start(struct proxy *p);
 void dialog_stop(struct proxy *p);
-void dialog_confirmed(struct proxy *p, const struct sip_msg *m); /* a 2xx to an INVITE goes to the caller */
-void dialog_refreshed(struct proxy *p, const struct sip_msg *m); /* a 2xx inside it that may put off its end */
-void dialog_ended(struct proxy *p, const struct sip_msg *m);     /* a BYE goes by */
+/* A 2xx goes to the caller of `request` (NULL: which is gone). refresh: of a dialog that is known, and of no other. */
+void dialog_confirmed(struct proxy *p, const struct sip_msg *m, const struct sip_msg *request, bool refresh);
+void dialog_ended(struct proxy *p, const struct sip_msg *m); /* a BYE goes by */
+/* Whether m leads to where the other side of a confirmed call is: `uri`, by way of `next` (none: by no other proxy). */
+bool dialog_permits(struct proxy *p, const struct sip_msg *m, const struct sip_uri *uri, struct slice next);
+void dialog_missed(struct proxy *p); /* calls were confirmed, or may have been, of which there is no record */
 bool dialog_is_urgent(const struct proxy *p); /* something of it must be stored before this batch is sent */
 int dialog_write(struct proxy *p, struct store_txn *t);
 int dialog_delete(struct proxy *p, struct store_txn *t); /* only those that end */

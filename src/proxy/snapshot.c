@@ -361,6 +361,8 @@ void snapshot_commit(struct proxy *p)
 	rc = commit(p, write_all);
 	if (rc) {
 		log_failed(rc);
+		if (p->dialog_changes > p->dialog_ends)
+			dialog_missed(p);
 		commit_ends(p);
 	} else {
 		count(CNT_STORE_COMMITS);

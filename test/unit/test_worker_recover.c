@@ -75,16 +75,18 @@ static struct slice call_id(unsigned n, char room[static 32])
 	return slice_str(room);
 }
 
-/* As dialog.c writes it; what is in the key does not matter here. */
+/* As dialog_record.c writes it; what is in the key does not matter here. */
 static void put_dialog(unsigned worker, unsigned n)
 {
 	char room[256], id[32], key[17];
 	struct buf b;
 	buf_init(&b, room, sizeof(room));
-	pack_u8(&b, 1);
+	pack_u8(&b, 2);
 	pack_u64(&b, 1);
 	pack_u64(&b, UINT64_MAX);
 	pack_slice(&b, call_id(n, id));
+	for (unsigned i = 0; i < 8; i++) /* tag, URI, target and routes of both sides */
+		pack_slice(&b, SLICE_NONE);
 	snprintf(key, sizeof(key), "%016u", n);
 	put(worker, STORE_DIALOGS, slice_make(key, 16), buf_view(&b));
 }
