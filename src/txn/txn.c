@@ -68,14 +68,12 @@ void txn_table_destroy(struct txn_table *tb)
 {
 	if (!tb)
 		return;
-	for (size_t i = 0; i < tb->buckets; i++) {
-		for (struct txn *t = tb->bucket[i], *next; t; t = next) {
-			next = t->chain;
-			timer_stop(tb->wheel, &t->timer);
-			inflight_release(&t->slot);
-			count_sub(gauges[t->kind][t->state], 1);
-			txn_free(t);
-		}
+	for (struct txn *t = txn_table_drain(tb), *next; t; t = next) {
+		next = t->chain;
+		timer_stop(tb->wheel, &t->timer);
+		inflight_release(&t->slot);
+		count_sub(gauges[t->kind][t->state], 1);
+		txn_free(t);
 	}
 	txn_table_deinit(tb);
 	free(tb);

@@ -86,7 +86,7 @@ struct txn_link {
 };
 
 struct txn {
-	struct txn *chain; /* the next in the bucket, then in the list of the dead */
+	struct txn *chain; /* the next of those without a slot in the bucket, then in the list of the dead */
 	uint64_t hash;
 	uint8_t kind;     /* enum txn_kind */
 	uint8_t state;    /* enum txn_state */
@@ -119,8 +119,18 @@ struct txn {
 
 typedef uint32_t txn_hits[TXN_KIND_COUNT][TXN_STATE_COUNT][TXN_EV_COUNT];
 
+#define TXN_BUCKET_SLOTS 5
+
+/* A cache line. Its slots are filled from the first one on; what has none hangs on the last one's transaction, by `chain`. */
+struct txn_bucket {
+	struct txn *slot[TXN_BUCKET_SLOTS];
+	uint32_t tag[TXN_BUCKET_SLOTS]; /* of the hash, the part that numbers buckets */
+	uint16_t used;                  /* slots */
+	uint16_t more;                  /* transactions without a slot */
+};
+
 struct txn_table {
-	struct txn **bucket;
+	struct txn_bucket *bucket;
 	size_t buckets; /* in use: mask / 2 < buckets <= mask + 1 */
 	size_t mask;    /* 2^n - 1 */
 	size_t cap;     /* allocated */
@@ -203,5 +213,6 @@ void txn_table_insert(struct txn_table *tb, struct txn *t);
 void txn_table_remove(struct txn_table *tb, struct txn *t);
 struct txn *txn_table_look(const struct txn_table *tb, const struct txn_key *k);
 unsigned txn_table_same(const struct txn_table *tb, uint64_t hash); /* transactions with this hash */
+struct txn *txn_table_drain(struct txn_table *tb);                  /* all of them, out of it, by `chain` */
 
 #endif
