@@ -129,8 +129,11 @@ bool dialog_permits(struct proxy *p, const struct sip_msg *m, const struct sip_u
 	if (store_read_begin(p->calls_reader) < 0)
 		return false;
 	rc = store_read(p->calls_reader, STORE_DIALOGS, slice_make(key, sizeof(key)), &bytes);
-	bool good = rc == 0 ? dialog_record_read(bytes, &r) == 0 && dialog_record_permits(&r, m, uri, next)
-			    : is_missed(p);
+	bool good = is_missed(p);
+	if (rc == -EBADMSG || (rc == 0 && dialog_record_read(bytes, &r) < 0))
+		good = true; /* damaged, or of a later version: a call it is */
+	else if (rc == 0)
+		good = dialog_record_permits(&r, m, uri, next);
 	store_read_end(p->calls_reader);
 	return good;
 }

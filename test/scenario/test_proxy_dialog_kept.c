@@ -305,6 +305,30 @@ static void test_full_store(void **state)
 	finish();
 }
 
+/* Nor of one whose record another version has written. */
+static void test_record_of_another_version(void **state)
+{
+	(void)state;
+	struct store_txn *t;
+	struct store_cursor *c;
+	struct slice key, value;
+	char copy[64];
+
+	begin();
+	struct dialog d = establish();
+	assert_int_equal(store_begin(h_calls(h), &t), 0);
+	assert_int_equal(store_walk_txn(t, STORE_DIALOGS, &c), 0);
+	assert_int_equal(store_seek(c, SLICE_NONE, &key, &value), 0);
+	assert_in_range(key.len, 1, sizeof(copy));
+	memcpy(copy, key.p, key.len);
+	key.p = copy;
+	store_walk_end(c);
+	assert_int_equal(store_put(t, STORE_DIALOGS, key, SLICE_LIT("\xff something else")), 0);
+	assert_int_equal(store_commit(t), 0);
+	caller_may(CALLEE_URI, d.caller_route, H_A);
+	finish();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -317,6 +341,7 @@ int main(void)
 		cmocka_unit_test(test_within_a_batch),
 		cmocka_unit_test(test_spiral),
 		cmocka_unit_test(test_full_store),
+		cmocka_unit_test(test_record_of_another_version),
 	};
 	return cmocka_run_group_tests_name("proxy: what a confirmed call permits", tests, NULL, NULL);
 }
