@@ -1,6 +1,7 @@
 #ifndef TEST_SCENARIO_HARNESS_P_H
 #define TEST_SCENARIO_HARNESS_P_H
 
+#include "../unit/folder.h"
 #include "harness.h"
 
 #define H_SLOTS 4096
@@ -73,7 +74,7 @@ struct harness {
 	void (*flush)(struct harness *h, const struct sip_msg *m, void *ctx); /* sees what leaves */
 	void *flush_ctx;
 	struct digest *digest;
-	char store_root[64];
+	char store_root[FOLDER_LEN];
 	struct sip_msg_room room;
 	char scratch[SIP_MESSAGE_MAX + 1];
 };

@@ -1,5 +1,4 @@
 /* A store under the proxy: users, registrations, and user agents with passwords. */
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -14,18 +13,12 @@ void h_store_open(struct harness *h, uint64_t map, struct proxy_env *env)
 {
 	char err[256] = "";
 	log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
-	snprintf(h->store_root, sizeof(h->store_root), "/tmp/holdfast-scenario-XXXXXX");
-	if (!mkdtemp(h->store_root) || store_open(h->store_root, map, &h->store, err, sizeof(err)) ||
+	folder_make("scenario", h->store_root);
+	if (store_open(h->store_root, map, &h->store, err, sizeof(err)) ||
 	    digest_create(env->secret, &h->digest))
 		fail_msg("no store: %s", err);
 	env->store = store_shared(h->store);
 	env->digest = h->digest;
-}
-
-static int remove_one(const char *p, const struct stat *st, int type, struct FTW *f)
-{
-	(void)st, (void)type, (void)f;
-	return remove(p);
 }
 
 void h_store_close(struct harness *h)
@@ -34,7 +27,7 @@ void h_store_close(struct harness *h)
 		return;
 	digest_destroy(h->digest);
 	store_close(h->store);
-	nftw(h->store_root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	folder_remove(h->store_root);
 }
 
 void h_user(struct harness *h, const char *name, const char *domain, const char *password)

@@ -132,11 +132,9 @@ static void make(struct certs *c, const struct certs_spec *s, gnutls_x509_crt_t 
 void certs_open(struct certs *c)
 {
 	static const struct certs_spec ca = {.cn = "Test CA", .self = true, .ca = true};
-	const char *tmp = getenv("TMPDIR");
 
 	memset(c, 0, sizeof(*c));
-	snprintf(c->dir, sizeof(c->dir), "%s/holdfast-certs-XXXXXX", tmp ? tmp : "/tmp");
-	assert_non_null(mkdtemp(c->dir));
+	folder_make("certs", c->dir);
 	make(c, &ca, &c->ca, &c->key);
 	export(c, "ca", c->ca, c->key);
 }

@@ -4,13 +4,13 @@
 
 #include <gnutls/x509.h>
 
-#include "unit.h"
+#include "folder.h"
 
 #define CERTS_FILES 128
 #define CERTS_NAMES 3
 
 struct certs {
-	char dir[128];
+	char dir[FOLDER_LEN];
 	gnutls_x509_crt_t ca;
 	gnutls_x509_privkey_t key;
 	unsigned serial, files; /* the folder's */

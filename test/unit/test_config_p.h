@@ -4,14 +4,13 @@
 
 #include <errno.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "config/config.h"
-#include "unit.h"
+#include "folder.h"
 
 static const struct config_overrides none = {.workers = -1};
 static char err[600];
-static char folder[] = "/tmp/holdfast-config-XXXXXX";
+static char folder[FOLDER_LEN];
 
 static inline void put(const char *text, size_t len)
 {
@@ -33,14 +32,14 @@ static inline int load(const char *text, const struct config_overrides *ov, stru
 static inline int enter(void **state)
 {
 	(void)state;
-	return mkdtemp(folder) && chdir(folder) == 0 ? 0 : -1;
+	folder_make("config", folder);
+	return chdir(folder);
 }
 
 static inline int leave(void **state)
 {
 	(void)state;
-	unlink("t.conf");
-	return chdir("/") == 0 && rmdir(folder) == 0 ? 0 : -1;
+	return chdir("/") == 0 && folder_remove(folder) == 0 ? 0 : -1;
 }
 
 #endif

@@ -1,49 +1,24 @@
 /* The location service: sets come back as they were stored, dead connections take only their own bindings, parts of a walk are everything once. */
 #include <errno.h>
-#include <ftw.h>
-#include <unistd.h>
 
-#include "base/counters.h"
 #include "base/hash.h"
-#include "base/log.h"
 #include "registrar/binding_p.h"
-#include "unit.h"
+#include "registrar_store.h"
 
-#define MAP  (64u << 20)
 #define MANY 5000
 
-static char root[64];
-static struct store *store;
-static struct store_env *env;
-static struct store_reader *reader;
 static struct binding_set set, got; /* too large for each test's stack */
-
-static int remove_one(const char *p, const struct stat *st, int type, struct FTW *f)
-{
-	(void)st, (void)type, (void)f;
-	return remove(p);
-}
 
 static int setup(void **state)
 {
 	(void)state;
-	char err[512] = "";
-	log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
-	snprintf(root, sizeof(root), "/tmp/hf-test-location-XXXXXX");
-	assert_non_null(mkdtemp(root));
-	assert_int_equal(store_open(root, MAP, &store, err, sizeof(err)), 0);
-	env = store_shared(store);
-	assert_int_equal(store_reader_create(env, &reader), 0);
-	counters_reset_all();
-	return 0;
+	return store_setup(64u << 20);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
-	store_reader_destroy(reader);
-	store_close(store);
-	return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return store_teardown();
 }
 
 static struct binding binding(const char *contact, uint64_t expires)
@@ -451,10 +426,10 @@ static void test_full(void **state)
 {
 	(void)state;
 	static char path[60000];
-	char folder[128], err[256], aor[32];
+	char folder[FOLDER_LEN + 8], err[256], aor[32];
 	struct store *s = NULL;
 	struct store_txn *t;
-	snprintf(folder, sizeof(folder), "%s/small", root);
+	snprintf(folder, sizeof(folder), "%s/small", store_root);
 	assert_int_equal(store_open(folder, 1 << 20, &s, err, sizeof(err)), 0);
 	int rc = 0;
 	unsigned n = 0;

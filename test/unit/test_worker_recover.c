@@ -1,7 +1,6 @@
 /* What the workers find at start: records of a number of workers that was another, and records that cannot be read. */
-#include <ftw.h>
-
 #include "base/pack.h"
+#include "folder.h"
 #include "proxy/gateway.h"
 #include "test_transport.h"
 #include "worker/worker.h"
@@ -18,14 +17,8 @@ static const struct worker_core core = {.create = proxy_create,
 					.reconfigure = proxy_reconfigure,
 					.commit = proxy_commit};
 
-static char root[64];
+static char root[FOLDER_LEN];
 static struct store *store;
-
-static int remove_one(const char *p, const struct stat *st, int type, struct FTW *f)
-{
-	(void)st, (void)type, (void)f;
-	return remove(p);
-}
 
 static void store_up(void)
 {
@@ -39,8 +32,7 @@ static int setup(void **state)
 	(void)state;
 	log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
 	hash_init(42);
-	snprintf(root, sizeof(root), "/tmp/hf-test-recover-XXXXXX");
-	assert_non_null(mkdtemp(root));
+	folder_make("recover", root);
 	store_up();
 	return 0;
 }
@@ -49,7 +41,7 @@ static int teardown(void **state)
 {
 	(void)state;
 	store_close(store);
-	return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+	return folder_remove(root);
 }
 
 static struct store_env *worker_env(unsigned i)
