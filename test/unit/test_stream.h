@@ -213,6 +213,13 @@ static inline void peer_reset(int fd)
 	close(fd);
 }
 
+/* Our side. */
+static inline void conn_say(struct conn *c, const char *text)
+{
+	struct iovec v = {(void *)(uintptr_t)text, strlen(text)};
+	conn_send(c, &v, 1, clock_mono_ms());
+}
+
 /* Waits until a counter has reached `want`. Nothing signals that: looks often. */
 static inline void await_count(enum counter_id id, uint64_t want)
 {

@@ -1,62 +1,27 @@
 /* TLS connections in their acceptor: the first byte, and what GnuTLS holds back. Handshakes and certificates have tests of their own. */
-#include <gnutls/gnutls.h>
-#include <gnutls/x509.h>
-
-#include "test_stream.h"
+#include "certs.h"
+#include "test_stream_options.h"
 
 #define STREAM_READ_BYTES 65536 /* STREAM_READ of src/transport/stream_p.h */
 
-static char cert_file[64], key_file[64];
+static struct certs certs;
+static char *cert_file, *key_file;
 
-static void write_file(const char *path, const gnutls_datum_t *d)
+static int setup(void **state)
 {
-	FILE *f = fopen(path, "w");
-	assert_non_null(f);
-	assert_int_equal(fwrite(d->data, 1, d->size, f), d->size);
-	fclose(f);
-}
-
-/* A certificate that signs itself, and its key. */
-static int make_certificate(void **state)
-{
-	gnutls_x509_privkey_t key;
-	gnutls_x509_crt_t crt;
-	gnutls_datum_t pem;
 	test_setup(state);
-	snprintf(cert_file, sizeof(cert_file), "/tmp/test-stream-%d.crt", (int)getpid());
-	snprintf(key_file, sizeof(key_file), "/tmp/test-stream-%d.key", (int)getpid());
-	gnutls_x509_privkey_init(&key);
-	gnutls_x509_crt_init(&crt);
-	assert_int_equal(gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA,
-						      GNUTLS_CURVE_TO_BITS(GNUTLS_ECC_CURVE_SECP256R1), 0),
-			 0);
-	gnutls_x509_crt_set_version(crt, 3);
-	gnutls_x509_crt_set_serial(crt, "\1", 1);
-	gnutls_x509_crt_set_activation_time(crt, time(NULL) - 60);
-	gnutls_x509_crt_set_expiration_time(crt, time(NULL) + 3600);
-	gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, "example.com", 11);
-	gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, "example.com", 11, GNUTLS_FSAN_SET);
-	gnutls_x509_crt_set_key(crt, key);
-	assert_int_equal(gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0), 0);
-	gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &pem);
-	write_file(cert_file, &pem);
-	gnutls_free(pem.data);
-	gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &pem);
-	write_file(key_file, &pem);
-	gnutls_free(pem.data);
-	gnutls_x509_crt_deinit(crt);
-	gnutls_x509_privkey_deinit(key);
+	certs_open(&certs);
+	certs_issue(&certs, "example", &(struct certs_spec){.cn = "example.com", .dns = {"example.com"}});
+	cert_file = certs_path(&certs, "example.crt");
+	key_file = certs_path(&certs, "example.key");
 	return 0;
 }
 
-static int remove_certificate(void **state)
+static int teardown(void **state)
 {
-	unlink(cert_file);
-	unlink(key_file);
+	certs_close(&certs);
 	return test_teardown(state);
 }
-
-static char *files[2] = {cert_file, key_file};
 
 static void tls_open(struct stream_fixture *f, uint32_t handshake_timeout)
 {
@@ -64,11 +29,11 @@ static void tls_open(struct stream_fixture *f, uint32_t handshake_timeout)
 	struct config_stream *o = stream_listener(f, FLOW_TLS, "127.0.0.1");
 	if (handshake_timeout)
 		o->handshake_timeout = handshake_timeout;
-	f->t.listen[0].certificate = &files[0];
+	f->t.listen[0].certificate = &cert_file;
 	f->t.listen[0].certificate_count = 1;
-	f->t.listen[0].key = &files[1];
+	f->t.listen[0].key = &key_file;
 	f->t.listen[0].key_count = 1;
-	f->t.listen[0].ca = cert_file;
+	f->t.listen[0].ca = certs_path(&certs, "ca.crt");
 	f->t.listen[0].verify_client = VERIFY_OPTIONAL;
 	stream_start(f);
 }
@@ -140,17 +105,6 @@ static void client_expect(struct client *c, const char *text)
 	while (at < n)
 		at += client_some(c, buf + at, n - at);
 	assert_memory_equal(buf, text, n);
-}
-
-static struct packet *take(struct stream_fixture *f, unsigned i)
-{
-	upper_await(&f->up, &f->up.flushed, i + 1);
-	return f->up.taken[i];
-}
-
-static const char *options(char buf[static 1000], const char *call_id)
-{
-	return test_message(buf, 1000, "OPTIONS sip:b@example.com SIP/2.0", call_id, "", "1 OPTIONS");
 }
 
 /* --- the first byte --- */
@@ -552,5 +506,5 @@ int main(void)
 		cmocka_unit_test(test_broken),         cmocka_unit_test(test_outbound),
 		cmocka_unit_test(test_alias),          cmocka_unit_test(test_shutdown),
 	};
-	return cmocka_run_group_tests(tests, make_certificate, remove_certificate);
+	return cmocka_run_group_tests(tests, setup, teardown);
 }
