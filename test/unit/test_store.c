@@ -1,71 +1,17 @@
 /* The store: what is put is there after a start, what is damaged is moved aside, and one process holds it. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <limits.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-#include "base/log.h"
-#include "store/store_p.h"
-#include "unit.h"
+#include "store_folder.h"
 
-#define MAP (64u << 20)
-
-static char root[64], folder[128], file[192];
-static char err[512];
-
-static int remove_one(const char *p, const struct stat *st, int type, struct FTW *f)
+static const char *main_file(void)
 {
-	(void)st, (void)type, (void)f;
-	return remove(p);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	log_configure(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
-	snprintf(root, sizeof(root), "/tmp/hf-test-store-XXXXXX");
-	assert_non_null(mkdtemp(root));
-	snprintf(folder, sizeof(folder), "%s/a/b", root);
-	snprintf(file, sizeof(file), "%s/main.mdb", folder);
-	err[0] = '\0';
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	return nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static struct store *open_ok(void)
-{
-	struct store *s = NULL;
-	int rc = store_open(folder, MAP, &s, err, sizeof(err));
-	if (rc)
-		print_error("%s\n", err);
-	assert_int_equal(rc, 0);
-	assert_non_null(s);
-	return s;
-}
-
-static int count_one(const char *p, const struct stat *st, int type, struct FTW *f);
-static int aside;
-
-static int count_one(const char *p, const struct stat *st, int type, struct FTW *f)
-{
-	(void)st, (void)type;
-	aside += strncmp(p + f->base, "main.mdb.damaged-", 17) == 0;
-	return 0;
-}
-
-static int count_aside(void)
-{
-	aside = 0;
-	assert_int_equal(nftw(folder, count_one, 16, FTW_PHYS), 0);
-	return aside;
+	static char path[sizeof(folder) + 16];
+	snprintf(path, sizeof(path), "%s/main.mdb", folder);
+	return path;
 }
 
 static void test_put_get(void **state)
@@ -160,13 +106,13 @@ static void test_truncated(void **state)
 	(void)state;
 	struct stat st;
 	fill();
-	assert_int_equal(stat(file, &st), 0);
+	assert_int_equal(stat(main_file(), &st), 0);
 	off_t sizes[] = {1, 16, 100, 4096, 4097, 8192, 12288, st.st_size / 2, st.st_size - 4096 - 1};
 	int expect = 0;
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		char out[8];
 		size_t len;
-		assert_int_equal(truncate(file, sizes[i]), 0);
+		assert_int_equal(truncate(main_file(), sizes[i]), 0);
 		struct store *s = open_ok();
 		assert_int_equal(count_aside(), ++expect);
 		assert_int_equal(store_meta_get(s, "value-1", out, sizeof(out), &len), -ENOENT);
@@ -174,7 +120,7 @@ static void test_truncated(void **state)
 		fill();
 	}
 	/* An empty file is a store that was never written. */
-	assert_int_equal(truncate(file, 0), 0);
+	assert_int_equal(truncate(main_file(), 0), 0);
 	store_close(open_ok());
 	assert_int_equal(count_aside(), expect);
 }
@@ -183,14 +129,14 @@ static void test_not_a_store(void **state)
 {
 	(void)state;
 	store_close(open_ok());
-	FILE *f = fopen(file, "w");
+	FILE *f = fopen(main_file(), "w");
 	for (int i = 0; i < 3 * 4096; i++)
 		fputc(i * 31 % 251, f);
 	fclose(f);
 	store_close(open_ok());
 	assert_int_equal(count_aside(), 1);
-	assert_int_equal(unlink(file), 0);
-	assert_int_equal(mkdir(file, 0700), 0);
+	assert_int_equal(unlink(main_file()), 0);
+	assert_int_equal(mkdir(main_file(), 0700), 0);
 	store_close(open_ok());
 	assert_int_equal(count_aside(), 2);
 }
@@ -205,7 +151,7 @@ static void test_random_damage(void **state)
 	int refused = 0, missing = 0;
 	fill();
 	memset(value, 'v', sizeof(value));
-	int fd = open(file, O_RDONLY);
+	int fd = open(main_file(), O_RDONLY);
 	ssize_t n = read(fd, good, sizeof(good));
 	close(fd);
 	assert_true(n > 8192 && n < (ssize_t)sizeof(good));
@@ -216,7 +162,7 @@ static void test_random_damage(void **state)
 			bad[(unsigned)rand_r(&seed) % (unsigned)n] ^= (unsigned char)(1 + rand_r(&seed) % 255);
 		if (round % 3 == 0) /* aim at the page heads, where the tree is */
 			bad[(unsigned)(rand_r(&seed) % (n / 4096)) * 4096 + rand_r(&seed) % 64] ^= 0xff;
-		fd = open(file, O_WRONLY | O_TRUNC);
+		fd = open(main_file(), O_WRONLY | O_TRUNC);
 		assert_int_equal(write(fd, bad, (size_t)n), n);
 		close(fd);
 		struct store *s = open_ok();
@@ -267,7 +213,7 @@ static void test_one_process(void **state)
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		char want[256];
-		int rc = store_open(folder, MAP, &second, err, sizeof(err));
+		int rc = store_open(folder, map, &second, err, sizeof(err));
 		snprintf(want, sizeof(want), "store %s is in use by another process", folder);
 		_exit(rc == -EBUSY && !second && strcmp(err, want) == 0 ? 0 : 1);
 	}
@@ -289,7 +235,7 @@ static void test_killed(void **state)
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		struct store *s = NULL;
-		if (store_open(folder, MAP, &s, err, sizeof(err)) || store_meta_put(s, "kept", "yes", 3))
+		if (store_open(folder, map, &s, err, sizeof(err)) || store_meta_put(s, "kept", "yes", 3))
 			_exit(1);
 		raise(SIGKILL);
 	}
@@ -309,15 +255,15 @@ static void test_bad_folder(void **state)
 	char path[PATH_MAX + 16];
 	snprintf(path, sizeof(path), "%s/plain", root);
 	fclose(fopen(path, "w"));
-	assert_int_equal(store_open(path, MAP, &s, err, sizeof(err)), -ENOTDIR);
+	assert_int_equal(store_open(path, map, &s, err, sizeof(err)), -ENOTDIR);
 	assert_non_null(strstr(err, path));
 	assert_null(strchr(err, '\n'));
 	strcat(path, "/below");
-	assert_int_equal(store_open(path, MAP, &s, err, sizeof(err)), -ENOTDIR);
-	assert_int_equal(store_open("", MAP, &s, err, sizeof(err)), -ENOENT);
+	assert_int_equal(store_open(path, map, &s, err, sizeof(err)), -ENOTDIR);
+	assert_int_equal(store_open("", map, &s, err, sizeof(err)), -ENOENT);
 	memset(path, 'x', sizeof(path) - 1);
 	path[sizeof(path) - 1] = '\0';
-	assert_int_equal(store_open(path, MAP, &s, err, sizeof(err)), -ENAMETOOLONG);
+	assert_int_equal(store_open(path, map, &s, err, sizeof(err)), -ENAMETOOLONG);
 	assert_null(s);
 }
 
@@ -325,20 +271,19 @@ static void test_bad_folder(void **state)
 static void test_no_permission(void **state)
 {
 	(void)state;
-	char path[128];
-	snprintf(path, sizeof(path), "%s/closed", root);
-	assert_int_equal(mkdir(path, 0555), 0);
-	assert_int_equal(chmod(root, 0755), 0);
+	char path[64] = "closed"; /* from root: what is above may be closed to others as well */
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		struct store *s = NULL;
+		if (chmod(root, 0755) || chdir(root) || mkdir(path, 0555))
+			_exit(1);
 		if (getuid() == 0 && setresuid(65534, 65534, 65534) < 0)
 			_exit(77);
-		int a = store_open(path, MAP, &s, err, sizeof(err));
+		int a = store_open(path, map, &s, err, sizeof(err));
 		bool clear = strstr(err, "permission") != NULL;
 		strcat(path, "/below/it");
-		int b = store_open(path, MAP, &s, err, sizeof(err));
+		int b = store_open(path, map, &s, err, sizeof(err));
 		_exit(a == -EACCES && b == -EACCES && clear && !s ? 0 : 1);
 	}
 	int status;
@@ -376,7 +321,7 @@ static void oom_body(void)
 	unsigned char secret[STORE_SECRET_LEN];
 	char out[8];
 	size_t len;
-	int rc = store_open(folder, MAP, &s, err, sizeof(err));
+	int rc = store_open(folder, map, &s, err, sizeof(err));
 	if (rc) {
 		assert_int_equal(rc, -ENOMEM);
 		assert_null(s);
