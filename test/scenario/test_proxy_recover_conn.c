@@ -1,10 +1,9 @@
 /* The same over connections, which end with the process; and the records of dialogs, and a store that cannot. */
-#include "base/counters.h"
-#include "harness.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "recover.h"
 
 #define CALLER "192.0.2.10:40000"
 #define PHONE  "192.0.2.21:41000"
@@ -16,31 +15,12 @@
 #define TCP_ON "tcp:192.0.2.1:5060 udp:192.0.2.1:5060"
 #define BOB    .to_hdr = "<sip:bob@local.test>", .ruri = "sip:bob@local.test"
 
-static struct harness *h;
-
-static void begin(const char *conf, const char *on)
-{
-	counters_reset_all();
-	h = h_start_calls(conf, on, 0);
-}
-
-static void finish(void)
-{
-	h_expect_silence(h);
-	h_run(h, 260000);
-	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_records(h, STORE_CALLS), 0);
-	assert_int_equal(counters_sum(CNT_INFLIGHT), 0);
-	h_stop(h);
-}
-
 /* --- the caller's side --- */
 
 static void test_caller_comes_back(void **state)
 {
 	(void)state;
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	h_retarget(h, 0, "sip:192.0.2.21");
 	struct h_req r = {.conn = h_conn_open(h, "tcp:" CALLER), .via = "192.0.2.10:5060"};
 	const struct sip_msg *m = h_call(h, H_A, &r);
@@ -62,7 +42,7 @@ static void test_caller_comes_back(void **state)
 static void test_caller_is_called_back(void **state)
 {
 	(void)state;
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	h_retarget(h, 0, "sip:192.0.2.21");
 	struct h_req r = {.conn = h_conn_open(h, "tcp:" CALLER), .via = "192.0.2.10:5060"};
 	const struct sip_msg *m = h_call(h, H_A, &r);
@@ -76,7 +56,7 @@ static void test_caller_is_called_back(void **state)
 static void test_caller_has_not_got_the_failure(void **state)
 {
 	(void)state;
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	h_retarget(h, 0, "sip:192.0.2.21");
 	struct h_req r = {.conn = h_conn_open(h, "tcp:" CALLER), .via = "192.0.2.10:5060"};
 	const struct sip_msg *m = h_call(h, H_A, &r);
@@ -98,7 +78,7 @@ static void test_caller_has_not_got_the_failure(void **state)
 static void test_callee_gets_it_again(void **state)
 {
 	(void)state;
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	const struct sip_msg *m = H_CALL(h, H_A);
 	uint64_t old = h_sent_conn(h, m);
 	assert_true(old);
@@ -116,7 +96,7 @@ static void test_callee_gets_it_again(void **state)
 static void test_callee_is_silent(void **state)
 {
 	(void)state;
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	H_CALL(h, H_A);
 	h_conn_silent(h, H_A, true);
 	h_restart(h);
@@ -130,7 +110,7 @@ static void test_callee_is_silent(void **state)
 static void test_callee_cannot_be_reached(void **state)
 {
 	(void)state;
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	H_CALL(h, H_A);
 	h_conn_refuse(h, H_A);
 	h_restart(h);
@@ -145,7 +125,7 @@ static void test_callee_cannot_be_reached(void **state)
 static void test_callee_rings(void **state)
 {
 	(void)state;
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	const struct sip_msg *m = H_CALL(h, H_A);
 	H_REP(h, m, 180);
 	h_expect_response(h, H_CALLER, 180);
@@ -180,7 +160,7 @@ static uint64_t phone(const char *from, const char *lines)
 /* A registered phone is reached over the connection that it has opened since. */
 static void phone_comes_back(const char *first, const char *second)
 {
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	phone(PHONE, first);
 	const struct sip_msg *m = H_CALL(h, PHONE, BOB);
 	H_REP(h, m, 180);
@@ -220,7 +200,7 @@ static void test_instance_comes_back(void **state)
 static void test_phone_before_the_first_response(void **state)
 {
 	(void)state;
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	phone(PHONE, CONTACT);
 	const struct sip_msg *m = H_CALL(h, PHONE, BOB);
 	h_restart(h);
@@ -239,7 +219,7 @@ static void test_phone_before_the_first_response(void **state)
 static void test_phone_is_next(void **state)
 {
 	(void)state;
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	H_REGISTER(h, .from = H_B, .call_id = "b", .lines = "Contact: <sip:bob@" H_B ">;q=1\n");
 	uint64_t conn = h_conn_open(h, "tcp:" PHONE);
 	assert_int_equal(
@@ -261,7 +241,7 @@ static void test_alternate_stays_one(void **state)
 {
 	(void)state;
 	char line[256];
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	H_REGISTER(h, .from = H_B, .call_id = "b", .lines = "Contact: <sip:bob@" H_B ">;q=1\n");
 	for (unsigned i = 0; i < 2; i++) {
 		snprintf(line, sizeof(line), INSTANCE, 5070, i + 1);
@@ -289,7 +269,7 @@ static void test_other_listeners(void **state)
 {
 	(void)state;
 	struct harness *other = h_start_on("listen \"udp:127.0.0.1:5060\" { }\n", "udp:192.0.2.1:5060");
-	begin(TCP_CONF, TCP_ON);
+	begin_on(TCP_CONF, TCP_ON);
 	h_retarget(h, 0, "sip:192.0.2.21");
 	const struct sip_msg *m = H_CALL(h, H_A); /* over listener 1 */
 	uint64_t conn = h_conn_open(h, "tcp:" CALLER);
@@ -330,7 +310,7 @@ static void bye(const struct sip_msg *ok, const char *call_id)
 static void test_dialogs(void **state)
 {
 	(void)state;
-	begin(H_CONF_ONE, NULL);
+	begin_on(H_CONF_ONE, NULL);
 	uint64_t before = dialogs();
 	const struct sip_msg *one = confirmed("one", NULL);
 	confirmed("two", NULL);
@@ -357,7 +337,7 @@ static void test_dialogs(void **state)
 static void test_ends_gather(void **state)
 {
 	(void)state;
-	begin(H_CONF_ONE, NULL);
+	begin_on(H_CONF_ONE, NULL);
 	const struct sip_msg *ok[3];
 	static const char *const id[] = {"one", "two", "three"};
 	for (unsigned i = 0; i < 3; i++)
@@ -385,7 +365,7 @@ static void test_ends_gather(void **state)
 static void test_dialog_of_a_session_timer(void **state)
 {
 	(void)state;
-	begin(H_CONF_ONE, NULL);
+	begin_on(H_CONF_ONE, NULL);
 	const struct sip_msg *ok = confirmed("one", "Session-Expires: 1800;refresher=uac\n");
 	h_run(h, 3500000);
 	h_forget(h);
@@ -405,7 +385,7 @@ static void test_dialog_of_a_session_timer(void **state)
 static void test_dialog_once(void **state)
 {
 	(void)state;
-	begin(H_CONF_ONE, NULL);
+	begin_on(H_CONF_ONE, NULL);
 	const struct sip_msg *m = H_CALL(h, H_A);
 	for (int i = 0; i < 3; i++) {
 		H_REP(h, m, 200);
@@ -463,7 +443,7 @@ static void test_store_full(void **state)
 static void test_damaged_and_newer(void **state)
 {
 	(void)state;
-	begin(H_CONF_ONE, NULL);
+	begin_on(H_CONF_ONE, NULL);
 	H_CALL(h, H_A);
 	struct slice r = h_record(h, 0);
 	char *copy = h_keepf(h, "%*s", (int)r.len, "");
@@ -487,7 +467,7 @@ static void test_damaged_and_newer(void **state)
 static void test_moved(void **state)
 {
 	(void)state;
-	begin(H_CONF_ONE, NULL);
+	begin_on(H_CONF_ONE, NULL);
 	H_CALL(h, H_A);
 	struct slice r = h_record(h, 0);
 	h_crash(h);
