@@ -41,16 +41,16 @@ struct proxy_lower {
 	void *ctx;
 };
 
-/* What workers share: counters that bound the whole process, and switches. Made by main, zeroed. */
 #define PROXY_RTT_SLOTS 262144 /* 2 MB; a slot that two bindings share shows the later one */
 
+/* What workers share: counters that bound the whole process, and switches. Made by main, zeroed. */
 struct proxy_shared {
 	_Atomic unsigned inflight; /* atomic: INVITE response contexts without a final response, all workers */
 	_Atomic unsigned draining; /* atomic: 1: new calls get 503 */
 	_Atomic unsigned round_robin;          /* atomic: for the round-robin policy */
 	struct gateway_states *_Atomic states; /* of the newest configuration; see proxy/gateway.h */
-	_Atomic uint64_t *
-		rtt; /* const pointer: [PROXY_RTT_SLOTS], round-trip times of phones (qualify_rtt); NULL: not kept */
+	/* const pointer: [PROXY_RTT_SLOTS], round-trip times of phones (qualify_rtt); NULL: not kept */
+	_Atomic uint64_t *rtt;
 };
 
 struct proxy_env {
@@ -61,9 +61,8 @@ struct proxy_env {
 	struct wheel *wheel;
 	const msec_t *now;    /* ms: the worker's batch time */
 	const uint64_t *wall; /* ms: the wall clock, for tests; NULL: the system's */
-	const struct addr
-		*self; /* IP and port of every socket, wildcards resolved to interface addresses; NULL:
-	                          * the listeners' own. Outlives the proxy */
+	/* IP and port of every socket, wildcards resolved to interface addresses; NULL: the listeners' own. Outlives the proxy */
+	const struct addr *self;
 	unsigned self_count;
 	unsigned worker;         /* index */
 	struct store_env *store; /* users and registrations; NULL: no registrar */

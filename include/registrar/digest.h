@@ -15,8 +15,8 @@
  * any thread. */
 struct digest;
 
-int digest_create(const unsigned char secret[static STORE_SECRET_LEN],
-		  struct digest **out); /* 0, -ENOMEM, -EIO */
+/* 0, -ENOMEM, -EIO */
+int digest_create(const unsigned char secret[static STORE_SECRET_LEN], struct digest **out);
 void digest_destroy(struct digest *d);
 
 enum digest_result {
@@ -32,9 +32,10 @@ enum digest_result {
 struct digest_user {
 	struct slice name; /* in the message, quotes and escapes undone in `text` where needed */
 	char text[256];
-	uint32_t
-		delay; /* ms that the answer to DIGEST_WRONG is to be held back; grows with the failures of this user at the address that the nonce was given to. Also set with
-	                 * another result while earlier failures are being paid for: DIGEST_WRONG is given without a look at the response then */
+	/* ms that the answer to DIGEST_WRONG is to be held back; grows with the failures of this user at the address that the
+	 * nonce was given to. Also set with another result while earlier failures are being paid for: DIGEST_WRONG is given without
+	 * a look at the response then */
+	uint32_t delay;
 };
 
 /* Whose passwords are asked for, and how. */

@@ -20,8 +20,8 @@ struct binding {
 	uint16_t q;        /* thousandths; 1000 if none was given */
 	struct slice path; /* Path values, as they go into Route; empty: none */
 	struct slice user_agent;
-	struct slice
-		params; /* other header parameters of the Contact, to be listed again; with the leading ";" each */
+	/* other header parameters of the Contact, to be listed again; with the leading ";" each */
+	struct slice params;
 	uint64_t expires; /* ms of the wall clock */
 	uint64_t updated; /* likewise */
 	struct flow flow; /* what the REGISTER came over */

@@ -20,8 +20,8 @@ struct registrar_args {
 struct registrar_answer {
 	unsigned status;
 	const char *reason; /* NULL: the default */
-	struct buf
-		extra; /* header lines, each ended by CRLF; over memory of the caller, REGISTRAR_EXTRA_MAX bytes */
+	/* header lines, each ended by CRLF; over memory of the caller, REGISTRAR_EXTRA_MAX bytes */
+	struct buf extra;
 	bool changed; /* something was written: the answer may leave only after the commit */
 	int error;    /* why the store could not do it: -errno; 0 otherwise */
 	bool attach; /* a binding depends on the connection that the request came over: its end is to be watched */

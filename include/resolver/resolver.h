@@ -50,7 +50,7 @@ int resolver_literal(const struct sip_uri *uri, unsigned protos, struct resolver
 int resolver_ask(struct resolver *r, const struct sip_uri *uri, struct mailbox *reply_to, unsigned kind,
 		 uint64_t ref);
 
-bool resolver_alive(const struct resolver *r,
-		    msec_t now); /* any thread: for /healthz: made progress in the last 5 s */
+/* any thread: for /healthz: made progress in the last 5 s */
+bool resolver_alive(const struct resolver *r, msec_t now);
 
 #endif

@@ -17,6 +17,7 @@ struct sip_reply {
 	struct slice extra;        /* whole header lines, each ended by CRLF */
 	struct slice body;         /* its Content-Type is in `extra` */
 };
+
 #define SIP_REPLY_TAG_LEN 16
 /* The To tag that a reply to `req` gets when none is given. The ACK to a final response carries the same branch, Call-ID, From
  * tag and CSeq number as the request, and so gives the same tag: by it we know the ACK of a reply that we kept no trace of. */
@@ -33,8 +34,8 @@ void sip_via_stamp(const struct sip_msg *req, const struct addr *source, struct 
 
 /* ACK for a non-2xx final response (17.1.1.3) and CANCEL (9.1), from the INVITE as it was sent: its Request-URI, top Via,
  * From, Call-ID, CSeq number, Route; To from the response (ACK) or the request (CANCEL); Max-Forwards: 70; for an ACK
- * and a CANCEL alike, Authorization headers of the INVITE are carried over (22.1), Require and Proxy-Require are not. `reason`: the value of a CANCEL's Reason (RFC 3326);
- * empty: none. */
+ * and a CANCEL alike, Authorization headers of the INVITE are carried over (22.1), Require and Proxy-Require are not.
+ * `reason`: the value of a CANCEL's Reason (RFC 3326); empty: none. */
 long sip_ack_build(const struct sip_msg *invite, const struct sip_msg *response, char *out, size_t cap);
 long sip_cancel_build(const struct sip_msg *invite, struct slice reason, char *out, size_t cap);
 

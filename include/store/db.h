@@ -39,8 +39,8 @@ void store_env_size(const struct store_env *e, uint64_t *used, uint64_t *max);
 
 /* --- a write transaction: one at a time in an environment; the thread that began it ends it --- */
 struct store_txn;
-int store_begin(struct store_env *e,
-		struct store_txn **out); /* waits for another writer of the same environment; 0 or -errno */
+/* waits for another writer of the same environment; 0 or -errno */
+int store_begin(struct store_env *e, struct store_txn **out);
 int store_commit(struct store_txn *t); /* 0, -ENOSPC (map_size or disk), -EIO …: then nothing of it is there */
 void store_abort(struct store_txn *t); /* NULL does nothing */
 

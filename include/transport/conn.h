@@ -77,9 +77,9 @@ struct conn_hop {
 	enum flow_proto proto; /* FLOW_TCP or FLOW_TLS */
 	uint16_t listener;     /* of that kind: its address is bound to, its options and certificate are used */
 	struct addr remote;
-	struct slice
-		name; /* TLS: what the peer's certificate must be good for (RFC 5922); a host name or IP address, at most 255
-	                    * bytes; copied. Ignored for TCP */
+	/* TLS: what the peer's certificate must be good for (RFC 5922); a host name or IP address, at most 255 bytes; copied.
+	 * Ignored for TCP */
+	struct slice name;
 };
 
 /* Any thread. The number of a connection to the hop: one that exists (the same transport, address, port, and name), or a new one that

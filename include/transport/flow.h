@@ -11,11 +11,11 @@ struct flow {
 	uint8_t acceptor;  /* which acceptor's socket of the listener; a hint for sending */
 	uint16_t listener; /* index into the configuration's listeners */
 	struct addr remote;
-	struct addr
-		local; /* the address the packet was sent to, so that the answer leaves from there; family 0: the kernel chooses */
-	uint64_t
-		conn; /* connection number (transport/conn.h), 0: none. When that is gone, a new one to `remote` is in order, where
-	                * the protocol allows it: so for a response `remote` is what RFC 3261 18.2.2 says */
+	/* the address the packet was sent to, so that the answer leaves from there; family 0: the kernel chooses */
+	struct addr local;
+	/* connection number (transport/conn.h), 0: none. When that is gone, a new one to `remote` is in order, where the protocol
+	 * allows it: so for a response `remote` is what RFC 3261 18.2.2 says */
+	uint64_t conn;
 };
 
 static inline bool flow_is_reliable(const struct flow *f)

@@ -40,9 +40,9 @@ int inherit_take(struct inheritance *in, enum flow_proto proto, const struct add
 bool inherit_has(const struct inheritance *in, enum flow_proto proto, const struct addr *bound,
 		 unsigned acceptors);
 int inherit_add_socket(struct inheritance *in, const struct inherited_socket *s); /* 0, -ENOMEM */
-int inherit_add_conn(struct inheritance *in,
-		     const struct inherited_conn *c); /* takes over in and queue; 0, -ENOMEM */
-void inherit_deinit(struct inheritance *in);          /* closes what nobody took */
+/* takes over in and queue; 0, -ENOMEM */
+int inherit_add_conn(struct inheritance *in, const struct inherited_conn *c);
+void inherit_deinit(struct inheritance *in); /* closes what nobody took */
 
 /* As udp_open and streams_open, with sockets of an earlier process where there are some. `in` may be NULL. */
 int udp_open_with(const struct config *c, struct inheritance *in, struct udp **out, char *err, size_t errlen);

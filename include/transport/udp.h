@@ -17,8 +17,8 @@ struct udp_socket {
 struct udp {
 	unsigned listeners; /* const: of all kinds, as the configuration has them */
 	unsigned acceptors; /* const */
-	struct addr
-		*bound; /* const: [listeners], with the real port where 0 was asked for; family 0: not UDP */
+	/* const: [listeners], with the real port where 0 was asked for; family 0: not UDP */
+	struct addr *bound;
 	struct udp_socket *socket; /* const: [listeners * acceptors] */
 };
 

@@ -65,8 +65,8 @@ int txn_table_create(const struct txn_timers *timers, const struct txn_user *use
 		     struct txn_table **out);
 /* Frees every transaction without upcalls. */
 void txn_table_destroy(struct txn_table *tb);
-void txn_table_set_timers(struct txn_table *tb,
-			  const struct txn_timers *timers); /* for transactions created later */
+/* for transactions created later */
+void txn_table_set_timers(struct txn_table *tb, const struct txn_timers *timers);
 unsigned txn_table_count(const struct txn_table *tb);
 
 /* --- server side --- */
@@ -113,8 +113,8 @@ struct txn_client_args {
 	enum sip_method method; /* INVITE makes an ICT, everything else a NICT; never ACK */
 	struct slice method_name;
 	struct flow flow; /* where to */
-	uint32_t
-		ack_timeout; /* ms; 0: none. Reliable transports: when to look whether the request arrived, unless a response came */
+	/* ms; 0: none. Reliable transports: when to look whether the request arrived, unless a response came */
+	uint32_t ack_timeout;
 	void *owner;
 };
 /* Sends the request and starts the timers. 0, -ENOBUFS, -ENOMEM. */

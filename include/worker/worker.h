@@ -41,8 +41,8 @@ struct worker_core {
 };
 
 struct worker_pool_config {
-	const struct config *
-		config; /* workers, acceptors, mailbox_limit; outlives the pool or is replaced by reconfigure */
+	/* workers, acceptors, mailbox_limit; outlives the pool or is replaced by reconfigure */
+	const struct config *config;
 	const unsigned char *secret; /* STORE_SECRET_LEN bytes; used during worker_pool_create only */
 	struct proxy_shared *shared; /* outlives the pool */
 	struct resolver *resolver;   /* outlives the workers' threads; NULL: names cannot be resolved */
@@ -78,10 +78,10 @@ void worker_pool_reconfigure(struct worker_pool *pool, const struct config *c);
 struct store_env *worker_pool_calls(const struct worker_pool *pool, unsigned i);
 
 unsigned worker_pool_count(const struct worker_pool *pool); /* any thread */
-unsigned worker_pool_depth(const struct worker_pool *pool,
-			   unsigned i); /* any thread: items in a worker's mailbox */
-bool worker_pool_alive(const struct worker_pool *pool, unsigned i,
-		       msec_t now); /* any thread; now: clock_mono_ms */
+/* any thread: items in a worker's mailbox */
+unsigned worker_pool_depth(const struct worker_pool *pool, unsigned i);
+/* any thread; now: clock_mono_ms */
+bool worker_pool_alive(const struct worker_pool *pool, unsigned i, msec_t now);
 
 /* Any thread. Which of `workers` owns a Call-ID; the same for the life of the process. */
 unsigned shard_worker(struct slice call_id, unsigned workers);

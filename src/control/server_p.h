@@ -13,8 +13,8 @@ struct digest;
 struct store;
 
 struct server {
-	struct config *
-		config; /* main; written under `report`; others hold it as const until a reload is acknowledged */
+	/* main; written under `report`; others hold it as const until a reload is acknowledged */
+	struct config *config;
 	struct server_source source;
 	struct proxy_shared shared;
 	struct store *store;

@@ -116,8 +116,8 @@ bool auth_consumes(const struct proxy *p, struct slice credentials);
 void auth_destroy_all(struct proxy *p);
 
 /* --- register.c --- */
-void register_receive(struct proxy *p, struct packet *pk,
-		      unsigned domain);                  /* takes the packet; answers after the commit */
+/* takes the packet; answers after the commit */
+void register_receive(struct proxy *p, struct packet *pk, unsigned domain);
 void register_conn_lost(struct proxy *p, uint64_t conn); /* its bindings end with this batch */
 /* With this batch, if the binding is still there, and not refreshed since it was asked (ms of the wall clock). */
 void register_mark(struct proxy *p, struct slice aor, uint64_t number, bool unreachable, uint64_t asked);
@@ -164,8 +164,8 @@ struct plan {
 	struct slice ruri;  /* the Request-URI after preprocessing, in the message or in `text` */
 	struct sip_uri uri; /* the same, parsed (scheme OTHER when it is none that we know) */
 	bool authorized;    /* our own route set, good for this dialog: the request may be relayed along it */
-	struct flow
-		toward; /* with authorized: the flow that our token names for this direction, as flow_key_get has it */
+	/* with authorized: the flow that our token names for this direction, as flow_key_get has it */
+	struct flow toward;
 	struct route_set route;
 };
 /* 0, or the status to refuse the request with. */
@@ -179,8 +179,8 @@ struct target {
 	bool has_flow;
 	struct slice aor,
 		instance; /* of a registered one: by these its new flow is found; empty: not registered */
-	unsigned
-		group; /* serial search: those of a group are tried at once, groups in the order of their numbers */
+	/* serial search: those of a group are tried at once, groups in the order of their numbers */
+	unsigned group;
 	bool alternate; /* another flow to the instance of the one before: only when that one fails (RFC 5626 5.3) */
 	bool started; /* a branch was begun for it */
 	bool fallback; /* when the flow is dead the URIs show the way; else the branch fails with 430 (RFC 5626 5.3) */
@@ -329,8 +329,8 @@ void context_start(struct proxy *p, struct packet *pk, const struct plan *plan, 
 void context_keep_reason(struct context *c, const struct sip_msg *cancel);
 void context_cancel(struct context *c);
 void context_response(struct branch *b, const struct sip_msg *m);
-void context_client_failed(struct branch *b, unsigned status,
-			   enum counter_id cause); /* 408: timeout, 503: transport error */
+/* 408: timeout, 503: transport error */
+void context_client_failed(struct branch *b, unsigned status, enum counter_id cause);
 void context_client_unacked(struct branch *b);
 void context_resolved(struct branch *b, const struct resolver_answer *a);
 void context_server_gone(struct context *c);
@@ -346,8 +346,8 @@ const struct flow *context_source(const struct context *c);
 void context_respond(struct context *c, unsigned status, struct slice bytes);
 void context_respond_local(struct context *c, unsigned status, struct slice extra);
 /* best.c */
-void best_offer(struct context *c, struct branch *b, unsigned status,
-		const struct sip_msg *m); /* keeps m, or one of our own (NULL), if it is the best so far */
+/* keeps m, or one of our own (NULL), if it is the best so far */
+void best_offer(struct context *c, struct branch *b, unsigned status, const struct sip_msg *m);
 void best_send(struct context *c);
 int best_keep_challenges(struct context *c, struct slice text); /* for recover.c: 0, -ENOMEM */
 /* branch.c; each may end the branch at once and so lead to context_branch_done. */
@@ -373,9 +373,8 @@ void snapshot_deinit(struct proxy *p);
 
 /* --- recover.c --- */
 bool recover_look(struct context *c); /* whether the next has something to do */
-void recover_run(
-	struct context
-		*c); /* in the first batches after a restart, and before the first CANCEL over a connection */
+/* in the first batches after a restart, and before the first CANCEL over a connection */
+void recover_run(struct context *c);
 
 /* --- dialog.c: confirmed calls in the store --- */
 void dialog_start(struct proxy *p);
@@ -421,8 +420,8 @@ struct options_args {
 	uint32_t ack_timeout; /* ms */
 	void *owner;
 };
-int options_send(struct proxy *p, const struct options_args *a,
-		 struct txn **out); /* an OPTIONS of our own; as txn_client_create, -ENOBUFS */
+/* an OPTIONS of our own; as txn_client_create, -ENOBUFS */
+int options_send(struct proxy *p, const struct options_args *a, struct txn **out);
 
 /* --- qualify.c --- */
 void qualify_ask(struct proxy *p, struct slice aor, const struct binding *b, uint32_t timeout);

@@ -13,8 +13,8 @@
 	65536 /* 2 MB; as many nonces as a quarter of a million phones use up in DIGEST_NONCE_LIFE */
 struct replay {
 	_Atomic uint64_t *slot; /* atomic: [REPLAY_SETS * TABLE_WAYS] */
-	_Atomic uint64_t *
-		floor; /* atomic: [REPLAY_SETS], ms: a nonce given until then that has no slot may have lost it */
+	/* atomic: [REPLAY_SETS], ms: a nonce given until then that has no slot may have lost it */
+	_Atomic uint64_t *floor;
 };
 int replay_init(struct replay *r); /* 0, -ENOMEM */
 void replay_deinit(struct replay *r);

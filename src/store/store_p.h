@@ -124,8 +124,8 @@ int store_check(int fd, uint64_t *used, const char **why);
 /* The envelope of a value: version, checksum over key and bytes, bytes. */
 #define RECORD_HEAD    9 /* bytes */
 #define RECORD_VERSION 1
-void record_seal(unsigned char *out, const void *key, size_t klen, const void *p,
-		 size_t len); /* RECORD_HEAD + len */
+/* RECORD_HEAD + len */
+void record_seal(unsigned char *out, const void *key, size_t klen, const void *p, size_t len);
 /* 0 with the bytes inside (pointing into `rec`), or -EBADMSG: damaged, or of an unknown version. */
 int record_open(const void *key, size_t klen, const void *rec, size_t reclen, struct slice *out);
 /* The same, and a damaged one is counted and logged. */

@@ -97,8 +97,8 @@ struct conn {
 	uint64_t acked; /* what tcp_acked says when nothing of ours is acknowledged yet */
 
 	/* the token's holder */
-	_Atomic uint64_t
-		written; /* atomic: bytes given to the kernel; TLS may answer a key update while it receives */
+	/* atomic: bytes given to the kernel; TLS may answer a key update while it receives */
+	_Atomic uint64_t written;
 
 	bool guest; /* the token's holder: its writer is one of streams.guests */
 	/* TLS: made before the handshake; the token's holder sends, the acceptor receives (GnuTLS allows one of each) */
@@ -134,9 +134,9 @@ struct stream_listener {
 /* What the acceptors take over from other threads: connections that have been opened by a writer thread. */
 struct stream_port {
 	struct acceptor *acceptor; /* const once it is made */
-	_Atomic(struct conn *)
-		inbox; /* atomic: a stack, by next_adopted; each with a reference that becomes the acceptor's */
-	int event;     /* const once the acceptor is made: its eventfd; -1: none */
+	/* atomic: a stack, by next_adopted; each with a reference that becomes the acceptor's */
+	_Atomic(struct conn *) inbox;
+	int event; /* const once the acceptor is made: its eventfd; -1: none */
 };
 
 struct conn_shard {
@@ -152,15 +152,15 @@ struct streams {
 	unsigned acceptors;               /* const */
 	struct stream_listener *listener; /* const pointer: [listeners] */
 	struct stream_port *port;         /* const pointer: [acceptors] */
-	_Atomic uint64_t
-		next_id; /* atomic; begins with the wall clock, so that no number comes twice over restarts */
+	/* atomic; begins with the wall clock, so that no number comes twice over restarts */
+	_Atomic uint64_t next_id;
 	_Atomic unsigned next_acceptor; /* atomic: for connections that we open */
 	_Atomic unsigned writers_max;   /* atomic */
 	_Atomic bool closing;           /* atomic: no new connections */
 	_Atomic bool leaving; /* atomic: writers leave their connections as they are: another process goes on */
 	struct conn_shard shard[CONN_SHARDS];
-	struct tls_tickets
-		*tickets; /* const pointer: the key of our session tickets, sessions to resume; NULL: no TLS */
+	/* const pointer: the key of our session tickets, sessions to resume; NULL: no TLS */
+	struct tls_tickets *tickets;
 	pthread_mutex_t writers_lock;
 	pthread_cond_t writers_none;  /* neither writers nor parked threads are left */
 	unsigned writers;             /* under writers_lock, as what follows: connections that have one */
@@ -191,9 +191,8 @@ void conn_set_state(struct conn *c, enum conn_state state); /* lock held */
 int conn_table_init(struct streams *s);
 void conn_table_deinit(struct streams *s);
 void conn_table_add(struct streams *s, struct conn *c); /* by number; takes a reference */
-void conn_table_remove(
-	struct streams *s,
-	struct conn *c); /* from all tables, if it is there; puts their reference: the caller has one */
+/* from all tables, if it is there; puts their reference: the caller has one */
+void conn_table_remove(struct streams *s, struct conn *c);
 void conn_table_unlist(struct streams *s, struct conn *c); /* it is not found by its peer any more */
 /* The connection to the peer, with a reference; or `fresh`, which is in the table by number, entered there; or NULL: none, and no fresh. */
 struct conn *conn_table_peer(struct streams *s, enum flow_proto proto, const struct addr *addr,
@@ -202,9 +201,8 @@ struct conn *conn_table_peer(struct streams *s, enum flow_proto proto, const str
 bool conn_table_admit(struct streams *s, unsigned listener, const struct config_stream *o,
 		      const struct addr *remote, bool inbound);
 void conn_table_leave(struct streams *s, unsigned listener, const struct addr *remote, bool inbound);
-void conn_table_alias(
-	struct streams *s, struct conn *c,
-	const struct addr *addr); /* its lock held: it is not closed. Unless the peer or the alias is taken */
+/* its lock held: it is not closed. Unless the peer or the alias is taken */
+void conn_table_alias(struct streams *s, struct conn *c, const struct addr *addr);
 struct conn *conn_table_get(struct streams *s, uint64_t id); /* with a reference */
 
 /* --- conn_send.c --- */
@@ -226,14 +224,14 @@ void writers_wait(struct streams *s); /* main: until no writer and none of their
 void writer_handshake(struct conn *c);
 
 /* --- marks.c: under the connection's lock --- */
-void marks_note(struct conn *c, msec_t when,
-		uint64_t raw); /* all given at `when` or before is within `raw` bytes */
+/* all given at `when` or before is within `raw` bytes */
+void marks_note(struct conn *c, msec_t when, uint64_t raw);
 /* True if all given at or before `since` is within `acked` bytes. */
 bool marks_acked(const struct conn *c, msec_t since, uint64_t acked);
 
 /* --- tcp.c --- */
-int tcp_listen(const struct config_listen *l, struct addr *bound, int *fd,
-	       unsigned n); /* n sockets; bound->port is set */
+/* n sockets; bound->port is set */
+int tcp_listen(const struct config_listen *l, struct addr *bound, int *fd, unsigned n);
 /* A new socket to remote from the listener's address; connecting has begun. fd or -errno. */
 int tcp_connect(const struct addr *bound, const struct config_stream *o, const struct addr *remote);
 int tcp_options(int fd, const struct config_stream *o); /* keepalive, no delay; 0 or -errno */

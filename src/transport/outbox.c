@@ -45,9 +45,9 @@ struct outbox {
 	const struct udp *udp;
 	struct streams *streams;
 	struct outbox_upper upper;
-	struct outbox_chunk
-		*chunk; /* the one being filled; the oldest, which is kept, is the last of the list */
-	size_t bytes;   /* in all chunks */
+	/* the one being filled; the oldest, which is kept, is the last of the list */
+	struct outbox_chunk *chunk;
+	size_t bytes; /* in all chunks */
 	struct outbox_message *message;
 	unsigned count, room;
 	struct outbox_queue *queue; /* one a socket, [listeners * acceptors] */

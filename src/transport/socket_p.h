@@ -4,9 +4,9 @@
 
 #include "transport/inherit.h"
 
-int socket_open(const struct addr *a,
-		int type);                  /* non-blocking, close-on-exec, IPv6 without IPv4; fd or -errno */
-int socket_on(int fd, int level, int name); /* sets a boolean option; 0 or -errno */
+/* non-blocking, close-on-exec, IPv6 without IPv4; fd or -errno */
+int socket_open(const struct addr *a, int type);
+int socket_on(int fd, int level, int name);    /* sets a boolean option; 0 or -errno */
 int socket_bind(int fd, const struct addr *a); /* 0 or -errno */
 int socket_name(int fd, struct addr *out);     /* the address that it is bound to; 0 or -errno */
 

@@ -78,13 +78,13 @@ struct txn_key {
 	struct slice part[TXN_PARTS];
 };
 
-/* One for each live transaction, a quarter of a million at 4,000 calls/s: what a look-up reads stands first, and
- * what a state has no more use for is dropped on entering it. */
+/* Among the client transactions on connections with the same bucket (conn.c); stands in front of its struct txn. */
 struct txn_link {
-	struct txn *next,
-		**prev; /* of those on connections with the same bucket; prev NULL: not in the index */
+	struct txn *next, **prev; /* prev NULL: not in the index */
 };
 
+/* One for each live transaction, a quarter of a million at 4,000 calls/s: what a look-up reads stands first, and
+ * what a state has no more use for is dropped on entering it. */
 struct txn {
 	struct txn *chain; /* the next of those without a slot in the bucket, then in the list of the dead */
 	uint64_t hash;
@@ -144,8 +144,8 @@ struct txn_table {
 	struct wheel *wheel;
 	const msec_t *now;
 	txn_hits *hits; /* tests: how often each row ran; NULL else */
-	struct txn
-		*conn[TXN_CONN_BUCKETS]; /* client transactions without a final response, by their connection */
+	/* client transactions without a final response, by their connection */
+	struct txn *conn[TXN_CONN_BUCKETS];
 	struct sip_msg_room room;
 	char scratch[SIP_MESSAGE_MAX];
 };
@@ -168,8 +168,8 @@ int txn_act_pass(struct txn *t, const struct txn_input *in);   /* the response g
 int txn_act_pass_1xx(struct txn *t, const struct txn_input *in);
 int txn_act_timeout(struct txn *t, const struct txn_input *in); /* Timer B, F */
 int txn_act_error(struct txn *t, const struct txn_input *in);
-int txn_act_ack_timeout(struct txn *t,
-			const struct txn_input *in); /* the user hears of a request that has not arrived */
+/* the user hears of a request that has not arrived */
+int txn_act_ack_timeout(struct txn *t, const struct txn_input *in);
 int txn_act_answered(struct txn *t, const struct txn_input *in);        /* it did: there was a response */
 int txn_act_repeat_response(struct txn *t, const struct txn_input *in); /* for a request that came again */
 int txn_act_absorb(struct txn *t, const struct txn_input *in);

@@ -273,8 +273,8 @@ static void test_mailbox_ping_pong(void **state)
 struct race {
 	struct mailbox m;
 	struct mailbox_item item;
-	_Atomic unsigned
-		round; /* atomic: the consumer begins one, the producer posts once in each; 0: none yet */
+	/* atomic: the consumer begins one, the producer posts once in each; 0: none yet */
+	_Atomic unsigned round;
 };
 
 static void spin(uint64_t *seed)

@@ -17,9 +17,9 @@ static struct record {
 	size_t quoted_len;
 	uint64_t ref;
 	unsigned calls[WORKERS]; /* by worker, when it is destroyed */
-	unsigned
-		strangers; /* what should not have happened: a message at a worker that does not own it, two threads in
-			     * one worker, a message that left before its commit */
+	/* what should not have happened: a message at a worker that does not own it, two threads in one worker, a message that
+	 * left before its commit */
+	unsigned strangers;
 } rec = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
 struct proxy {
