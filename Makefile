@@ -4,7 +4,7 @@ CC       ?= cc
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 VERSION  := 0.1.0
-# The layers, lowest first; an include may go down this list, never up (scripts/check-layers).
+# The layers, lowest first; a layer includes those before it, never those after it (scripts/check-layers).
 LAYERS   ?= base sip config store transport resolver txn registrar proxy worker control
 
 PKGS     := gnutls lmdb libcares libmicrohttpd libconfuse liburcu liburcu-cds libxxhash jansson
