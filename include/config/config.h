@@ -7,10 +7,10 @@
 #include <stdio.h>
 
 #include "base/addr.h"
+#include "base/flow.h"
 #include "base/log.h"
 #include "base/slice.h"
 #include "sip/uri.h"
-#include "transport/flow.h"
 
 /* What a TCP or TLS listener's connections go by, those that it accepts and those that are opened from its address. */
 struct config_stream {

@@ -4,8 +4,8 @@
 #define REGISTRAR_LOCATION_H
 
 #include "base/buf.h"
+#include "base/flow.h"
 #include "store/db.h"
-#include "transport/flow.h"
 
 #define LOCATION_AOR_MAX      256 /* bytes of "user@domain" */
 #define LOCATION_BINDINGS_MAX 64  /* of one address of record; max_contacts may ask for fewer */

@@ -3,9 +3,9 @@
 #ifndef RESOLVER_RESOLVER_H
 #define RESOLVER_RESOLVER_H
 
+#include "base/flow.h"
 #include "base/mailbox.h"
 #include "sip/uri.h"
-#include "transport/flow.h"
 
 #define RESOLVER_HOPS_MAX 16
 

@@ -11,9 +11,9 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
+#include "base/flow.h"
 #include "base/mailbox.h"
 #include "config/config.h"
-#include "transport/flow.h"
 
 enum conn_state {
 	CONN_CONNECTING,  /* made; the first bytes to send make its writer connect */

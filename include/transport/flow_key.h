@@ -4,7 +4,7 @@
 #define TRANSPORT_FLOW_KEY_H
 
 #include "base/buf.h"
-#include "transport/flow.h"
+#include "base/flow.h"
 
 #define FLOW_KEY_MAX 25 /* bytes */
 

@@ -3,8 +3,8 @@
 #ifndef TRANSPORT_OUTBOX_H
 #define TRANSPORT_OUTBOX_H
 
+#include "base/flow.h"
 #include "transport/conn.h"
-#include "transport/flow.h"
 #include "transport/udp.h"
 
 #define OUTBOX_CHUNK     (256 * 1024) /* bytes; one is kept, more are made for a large batch and freed after it */

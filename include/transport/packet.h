@@ -3,9 +3,9 @@
 #ifndef TRANSPORT_PACKET_H
 #define TRANSPORT_PACKET_H
 
+#include "base/flow.h"
 #include "base/mailbox.h"
 #include "sip/message.h"
-#include "transport/flow.h"
 
 struct packet {
 	struct mailbox_item item; /* item.kind: enum worker_item */

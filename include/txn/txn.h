@@ -6,9 +6,9 @@
 
 #include <stdatomic.h>
 
+#include "base/flow.h"
 #include "base/wheel.h"
 #include "sip/message.h"
-#include "transport/flow.h"
 
 enum txn_kind { TXN_ICT, TXN_NICT, TXN_IST, TXN_NIST, TXN_KIND_COUNT };
 

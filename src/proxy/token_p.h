@@ -6,9 +6,9 @@
 #include <gnutls/crypto.h>
 
 #include "base/buf.h"
+#include "base/flow.h"
 #include "sip/message.h"
 #include "store/store.h"
-#include "transport/flow.h"
 
 struct token_keys {
 	gnutls_hmac_hd_t branch;

@@ -4,8 +4,8 @@
 
 #include "base/addr.h"
 #include "base/clock.h"
+#include "base/flow.h"
 #include "base/slice.h"
-#include "transport/flow.h"
 
 #define RR_NAME_SIZE 254  /* bytes: 253 of a name without its last dot, and NUL */
 #define RR_MAX       32   /* records kept of one set */

@@ -2,7 +2,7 @@
 #ifndef TRANSPORT_UDP_P_H
 #define TRANSPORT_UDP_P_H
 
-#include "transport/flow.h"
+#include "base/flow.h"
 #include "transport/udp.h"
 
 /* What one outgoing datagram's msghdr points to. */

@@ -1,4 +1,4 @@
-#include "transport/flow.h"
+#include "base/flow.h"
 
 struct slice flow_proto_name(enum flow_proto p)
 {

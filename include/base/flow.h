@@ -1,6 +1,6 @@
 /* Where a message came from, or goes to. A value: copied freely, owned by nobody. */
-#ifndef TRANSPORT_FLOW_H
-#define TRANSPORT_FLOW_H
+#ifndef BASE_FLOW_H
+#define BASE_FLOW_H
 
 #include "base/addr.h"
 
