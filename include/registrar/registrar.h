@@ -31,8 +31,4 @@ struct registrar_answer {
  * caller. Never fails: a store that cannot be written makes a 500. */
 void registrar_apply(struct store_txn *t, const struct registrar_args *a, struct registrar_answer *out);
 
-/* True if the request asks for nothing to be changed (no Contact): it can be answered by a reader. */
-bool registrar_is_fetch(const struct sip_msg *m);
-void registrar_fetch(struct store_reader *r, const struct registrar_args *a, struct registrar_answer *out);
-
 #endif

@@ -212,22 +212,3 @@ void registrar_apply(struct store_txn *t, const struct registrar_args *a, struct
 		if (l.contact[i].expires && l.contact[i].binding.use_flow && a->flow->conn)
 			out->attach = true;
 }
-
-bool registrar_is_fetch(const struct sip_msg *m)
-{
-	return sip_msg_hdr(m, SIP_HDR_CONTACT) == NULL;
-}
-
-void registrar_fetch(struct store_reader *r, const struct registrar_args *a, struct registrar_answer *out)
-{
-	struct contact_list l = {0};
-	struct binding_set set;
-
-	out->changed = out->attach = false;
-	out->error = 0;
-	int rc = location_find(r, a->aor, a->now, &set);
-	if (rc)
-		answer_failed(out, rc);
-	else
-		answer_ok(a, &l, &set, out);
-}

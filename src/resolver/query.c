@@ -167,8 +167,3 @@ bool queries_backlog(const struct queries *qs)
 {
 	return qs->queue != NULL;
 }
-
-unsigned queries_count(const struct queries *qs)
-{
-	return qs->count;
-}

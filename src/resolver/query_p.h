@@ -27,6 +27,5 @@ void waiter_leave(struct waiter *w); /* does nothing if it does not wait */
 void queries_pump(struct queries *qs, msec_t now);
 /* True while questions are held back. */
 bool queries_backlog(const struct queries *qs);
-unsigned queries_count(const struct queries *qs);
 
 #endif
