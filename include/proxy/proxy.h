@@ -98,6 +98,12 @@ void proxy_commit(struct proxy *p);
 /* No batch comes any more: stores what proxy_commit may put off, the ends of calls. */
 void proxy_flush(struct proxy *p);
 
+#define SNAPSHOT_KEY_LEN 8 /* bytes */
+/* Any thread, pure. The key in STORE_CALLS of the record with this number, the highest byte first, so that new ones go to the end of
+ * the tree; and back: false for what is no such key. */
+void snapshot_key(uint64_t record, char key[static SNAPSHOT_KEY_LEN]);
+bool snapshot_number(struct slice key, uint64_t *record);
+
 /* Main, before the workers run. Makes a response context again from its record, which was this worker's (`moved` false: its record stays where it
  * is), or another's (it is written with the first batch). 0; -EBADMSG: damaged; -EPROTONOSUPPORT: of another version; -EEXIST: it is there; -ENOMEM,
  * -ENOBUFS. */

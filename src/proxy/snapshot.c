@@ -193,6 +193,18 @@ void snapshot_key(uint64_t record, char key[static SNAPSHOT_KEY_LEN])
 		key[i] = (char)(record >> (8 * (SNAPSHOT_KEY_LEN - 1 - i)));
 }
 
+bool snapshot_number(struct slice key, uint64_t *record)
+{
+	uint64_t n = 0;
+
+	if (key.len != SNAPSHOT_KEY_LEN)
+		return false;
+	for (unsigned i = 0; i < SNAPSHOT_KEY_LEN; i++)
+		n = n << 8 | (unsigned char)key.p[i];
+	*record = n;
+	return true;
+}
+
 /* The record in p->snap, which grows until it fits. -ENOMEM. */
 static int build(struct proxy *p, const struct context *c, const struct txn_clock *k, struct slice *out)
 {

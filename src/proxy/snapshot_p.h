@@ -5,10 +5,7 @@
 #include "proxy_p.h"
 #include "txn/snapshot.h"
 
-#define SNAPSHOT_FORMAT 1
-#define SNAPSHOT_KEY_LEN \
-	8 /* bytes: the record's number, the highest first, so that new ones go to the end of the tree */
-
+#define SNAPSHOT_FORMAT  1
 #define SNAPSHOT_SETTLED (UINT64_C(1) << 63) /* in a number: behind all calls that are being set up */
 
 enum {
@@ -35,7 +32,5 @@ enum {
 	SNAP_B_FLOW_FAILED = 128,
 	SNAP_B_CLIENT = 256,
 };
-
-void snapshot_key(uint64_t record, char key[static SNAPSHOT_KEY_LEN]);
 
 #endif

@@ -51,11 +51,13 @@ static void lose(struct recovery *r, int rc)
 static void take(struct recovery *r, struct slice key, struct slice value)
 {
 	struct slice call_id;
-	uint64_t record = 0;
-	int rc = key.len == 8 ? recover_call_id(value, &call_id) : -EBADMSG;
+	uint64_t record;
 
-	for (size_t i = 0; i < key.len && i < 8; i++)
-		record = record << 8 | (unsigned char)key.p[i];
+	if (!snapshot_number(key, &record)) {
+		lose(r, -EBADMSG);
+		return;
+	}
+	int rc = recover_call_id(value, &call_id);
 	if (!rc) {
 		unsigned to = shard_worker(call_id, r->pool->count);
 		bool moved = to != r->from;
@@ -101,9 +103,8 @@ static void delete_old(struct recovery *r)
 	if (!r->old_count || store_begin(r->env, &t) < 0)
 		return;
 	for (unsigned i = 0; i < r->old_count; i++) {
-		char key[8];
-		for (unsigned j = 0; j < 8; j++)
-			key[j] = (char)(r->old[i] >> (8 * (7 - j)));
+		char key[SNAPSHOT_KEY_LEN];
+		snapshot_key(r->old[i], key);
 		store_del(t, STORE_CALLS, slice_make(key, sizeof(key)));
 	}
 	store_commit(t);
