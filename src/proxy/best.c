@@ -127,7 +127,7 @@ void best_send(struct context *c)
 		/* A user of ours who is registered and not there. The registrar is here: nobody behind us could try another flow (RFC 5626 5.3). */
 		context_respond_local(c, 480, SLICE_NONE);
 	} else if (status == 503 && c->overload) {
-		char text[40];
+		char text[REPLY_RETRY_AFTER_MAX];
 		context_respond_local(c, 503, reply_retry_after(c->proxy, text));
 	} else if (status == 503)
 		/* 16.7 step 6: a 503 says that the sender is overloaded; that is not us. */

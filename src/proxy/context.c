@@ -465,10 +465,8 @@ static bool context_take_targets(struct context *c, const struct target_set *set
 
 static void context_refuse(struct proxy *p, struct packet *pk)
 {
-	char text[40];
-
 	count(CNT_REFUSED_TRANSACTIONS);
-	reply_stateless(p, pk, 503, NULL, reply_retry_after(p, text));
+	reply_overload(p, pk);
 }
 
 /* In its proxy, with nothing else set. */

@@ -247,7 +247,10 @@ long reply_build(struct proxy *p, const struct packet *pk, unsigned status, cons
 void reply_stateless(struct proxy *p, struct packet *pk, unsigned status, const char *reason,
 		     struct slice extra);
 /* "Retry-After: N" of drain.retry_after, into text. */
-struct slice reply_retry_after(const struct proxy *p, char text[static 40]);
+#define REPLY_RETRY_AFTER_MAX 40 /* bytes */
+struct slice reply_retry_after(const struct proxy *p, char text[static REPLY_RETRY_AFTER_MAX]);
+/* 503 with it, as reply_stateless: to new work that there is no room for. */
+void reply_overload(struct proxy *p, struct packet *pk);
 /* Whether a response can go back: there is a Via below ours (16.7 step 3). */
 bool reply_passes(const struct sip_msg *m);
 /* A received response without its topmost Via, into p->out; for a stream with Content-Length. Bytes, or -EBADMSG: no Via remains. */

@@ -95,8 +95,7 @@ void register_receive(struct proxy *p, struct packet *pk, unsigned domain)
 	if (txn_server_create(p->txns, pk->msg, &source, NULL, pk->inflight, &t) < 0) {
 		free(r);
 		count(CNT_REFUSED_TRANSACTIONS);
-		char text[40];
-		reply_stateless(p, pk, 503, NULL, reply_retry_after(p, text));
+		reply_overload(p, pk);
 		return;
 	}
 	pk->inflight = NULL;

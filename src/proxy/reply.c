@@ -50,16 +50,23 @@ void reply_stateless(struct proxy *p, struct packet *pk, unsigned status, const 
 	packet_destroy(pk);
 }
 
-struct slice reply_retry_after(const struct proxy *p, char text[static 40])
+struct slice reply_retry_after(const struct proxy *p, char text[static REPLY_RETRY_AFTER_MAX])
 {
 	struct buf b;
 	uint32_t s = (p->config->drain.retry_after + 999) / 1000;
 
-	buf_init(&b, text, 40);
+	buf_init(&b, text, REPLY_RETRY_AFTER_MAX);
 	buf_lit(&b, "Retry-After: ");
 	buf_u64(&b, s ? s : 1);
 	buf_lit(&b, "\r\n");
 	return buf_view(&b);
+}
+
+void reply_overload(struct proxy *p, struct packet *pk)
+{
+	char text[REPLY_RETRY_AFTER_MAX];
+
+	reply_stateless(p, pk, 503, NULL, reply_retry_after(p, text));
 }
 
 bool reply_passes(const struct sip_msg *m)

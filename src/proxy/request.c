@@ -90,7 +90,6 @@ static bool request_admit(struct proxy *p, struct packet *pk, const struct plan 
 	const struct sip_msg *m = pk->msg;
 	/* A To tag alone is easily made up; our own route set is not. */
 	bool fresh = m->to_tag.len == 0 || (m->method == SIP_METHOD_INVITE && !plan->authorized);
-	char text[40];
 
 	if (!fresh || m->method == SIP_METHOD_ACK || m->method == SIP_METHOD_CANCEL)
 		return true;
@@ -102,7 +101,7 @@ static bool request_admit(struct proxy *p, struct packet *pk, const struct plan 
 		count(CNT_REFUSED_INFLIGHT);
 	else
 		return true;
-	reply_stateless(p, pk, 503, NULL, reply_retry_after(p, text));
+	reply_overload(p, pk);
 	return false;
 }
 

@@ -11,10 +11,10 @@
 #define BRANCH_MAC        10
 #define ROUTE_COOKIE      "hfr"
 #define ROUTE_COOKIE_LEN  3
-#define ROUTE_RAW         9     /* bytes of MAC */
-#define FLOW_COOKIE       "hff" /* as long as the other */
-#define FLOW_KEYS_MAX     51    /* bytes: two keys, filled up to a multiple of 3 */
-#define MAC_LEN           32    /* SHA-256 */
+#define ROUTE_RAW         9                                /* bytes of MAC */
+#define FLOW_COOKIE       "hff"                            /* as long as the other */
+#define FLOW_KEYS_MAX     ((2 * FLOW_KEY_MAX + 2) / 3 * 3) /* bytes: two keys, filled up to a multiple of 3 */
+#define MAC_LEN           32                               /* SHA-256 */
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
