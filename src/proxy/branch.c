@@ -126,7 +126,7 @@ static unsigned branch_send(struct branch *b, const struct resolver_hop *hop)
 
 	int err = forward_flow(p, &a, hop, &out, &ack_timeout);
 	if (err < 0) {
-		count(CNT_BRANCH_ICMP);
+		count(CNT_BRANCH_TRANSPORT);
 		return err == -EPROTO ? 480 : 503;
 	}
 	a.out = &out;
@@ -187,7 +187,7 @@ static unsigned branch_find(struct branch *b)
 	if (err == 0)
 		return branch_send(b, &hop);
 	if (err != -EAGAIN) {
-		count(CNT_BRANCH_ICMP);
+		count(CNT_BRANCH_TRANSPORT);
 		if (err == -EPROTONOSUPPORT && uri.scheme == SIP_SCHEME_SIPS)
 			return 480; /* as in branch_send: without TLS it is not reachable (RFC 5630) */
 		return err == -EINVAL ? 416 : 503;

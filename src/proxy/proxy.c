@@ -36,7 +36,7 @@ static void up_transport_error(void *owner, struct txn *t)
 	if (*(uint8_t *)owner == OWNER_BRANCH) {
 		struct branch *b = owner;
 		context_client_failed(b, 503,
-				      b->context->proxy->conn_lost ? CNT_BRANCH_CONN_LOST : CNT_BRANCH_ICMP);
+				      b->context->proxy->conn_lost ? CNT_BRANCH_CONN_LOST : CNT_BRANCH_TRANSPORT);
 	} else if (*(uint8_t *)owner == OWNER_PROBE)
 		probe_response(owner, 503);
 	else if (*(uint8_t *)owner == OWNER_QUALIFY)

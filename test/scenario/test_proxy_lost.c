@@ -15,7 +15,7 @@ static void test_lost_before_an_answer(void **state)
 	const struct sip_msg *b = h_expect_request(h, H_B, "INVITE");
 	h_expect_request(h, H_B, "INVITE");
 	assert_int_equal(counters_sum(CNT_BRANCH_CONN_LOST), 2);
-	assert_int_equal(counters_sum(CNT_BRANCH_ICMP), 0);
+	assert_int_equal(counters_sum(CNT_BRANCH_TRANSPORT), 0);
 	h_conn_lose(h, h_sent_conn(h, b));
 	h_expect_response(h, H_CALLER, 500);
 	h_expect_response(h, H_CALLER, 500);
