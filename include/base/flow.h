@@ -25,5 +25,11 @@ static inline bool flow_is_reliable(const struct flow *f)
 
 /* "UDP", "TCP", "TLS": as Via has it. */
 struct slice flow_proto_name(enum flow_proto p);
+/* "udp", "tcp", "tls": as URIs, options and reports have it. */
+const char *flow_proto_label(enum flow_proto p);
+/* Back, from either, compared without case. False: none of them. */
+bool flow_proto_parse(struct slice name, enum flow_proto *out);
+/* The port where a Via or a URI names none (RFC 3261 18.2.2, 19.1.2). */
+uint16_t flow_proto_port(enum flow_proto p);
 
 #endif

@@ -73,10 +73,7 @@ static int listen_check(struct load *ld, struct config_listen *l, struct load_pl
 	const char *colon = strchr(l->name, ':');
 	struct slice proto = slice_make(l->name, colon ? (size_t)(colon - l->name) : 0), host;
 
-	for (l->proto = FLOW_UDP; l->proto < FLOW_PROTO_COUNT; l->proto++)
-		if (slice_ieq(proto, flow_proto_name(l->proto)))
-			break;
-	if (l->proto == FLOW_PROTO_COUNT)
+	if (!flow_proto_parse(proto, &l->proto))
 		return load_fail(&ld->e, at, -EINVAL,
 				 "no known transport, expected udp:, tcp: or tls:ADDRESS:PORT");
 	if (addr_parse(slice_str(colon + 1), &l->addr) != 0 || l->addr.port == 0)
@@ -346,18 +343,13 @@ static int targets_check(struct load *ld)
 			if (u->scheme == SIP_SCHEME_SIPS)
 				p = FLOW_TLS;
 			else if (sip_param_get(u->params, SLICE_LIT("transport"), &t))
-				p = slice_ieq(t, SLICE_LIT("tls"))   ? FLOW_TLS
-				    : slice_ieq(t, SLICE_LIT("tcp")) ? FLOW_TCP
-								     : FLOW_UDP;
+				flow_proto_parse(t, &p);
 			if (p == FLOW_PROTO_COUNT || (have & 1u << p))
 				continue;
 			return load_fail(&ld->e, &at, -EINVAL,
 					 "\"%.100s\" needs a listener of its transport, expected a section "
 					 "listen \"%s:...\"",
-					 c->gateway[i].target[j].text,
-					 p == FLOW_TLS   ? "tls"
-					 : p == FLOW_TCP ? "tcp"
-							 : "udp");
+					 c->gateway[i].target[j].text, flow_proto_label(p));
 		}
 	}
 	return 0;

@@ -200,8 +200,9 @@ static int target_params(struct slice params, struct config_target *t, char why[
 int value_target(const char *text, struct config_target *out, char why[static VALUE_WHY_LEN])
 {
 	struct config_target t = {.text = text, .weight = 1};
-	struct slice uri = slice_str(text), transport = SLICE_NONE;
+	struct slice uri = slice_str(text), transport;
 	struct sip_nameaddr na = {.params = SLICE_NONE};
+	enum flow_proto proto = FLOW_PROTO_COUNT; /* none is named */
 	const char *wrong = NULL;
 	int rc;
 
@@ -219,10 +220,9 @@ int value_target(const char *text, struct config_target *out, char why[static VA
 	if (t.uri.headers.len)
 		wrong = "has headers, expected a URI without \"?\"";
 	else if (sip_param_get(t.uri.params, SLICE_LIT("transport"), &transport) &&
-		 !slice_ieq(transport, SLICE_LIT("udp")) && !slice_ieq(transport, SLICE_LIT("tcp")) &&
-		 !slice_ieq(transport, SLICE_LIT("tls")))
+		 !flow_proto_parse(transport, &proto))
 		wrong = "names an unknown transport, expected transport=udp, tcp or tls";
-	else if (t.uri.scheme == SIP_SCHEME_SIPS && transport.len && slice_ieq(transport, SLICE_LIT("udp")))
+	else if (t.uri.scheme == SIP_SCHEME_SIPS && proto == FLOW_UDP)
 		wrong = "cannot be: sips needs TLS, and UDP has none";
 	if (wrong) {
 		snprintf(why, VALUE_WHY_LEN, "\"%.100s\" %s", text, wrong);

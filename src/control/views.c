@@ -95,11 +95,11 @@ static void connections_add(void *ctx, struct conn *conn, const struct conn_info
 	snprintf(id, sizeof(id), "%" PRIu64, i->id);
 	json_array_append_new(x->list,
 			      json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:I, s:f, s:f}", "id", id, "transport",
-					i->proto == FLOW_TLS ? "tls" : "tcp", "direction",
-					i->inbound ? "in" : "out", "state", conn_state_name(i->state), "remote",
-					addr_of(&i->remote), "local", addr_of(&i->local), "queued",
-					(json_int_t)i->queued, "age", (double)(x->now - i->opened) / 1e3,
-					"idle", i->received ? (double)(x->now - i->received) / 1e3 : -1.0));
+					flow_proto_label(i->proto), "direction", i->inbound ? "in" : "out",
+					"state", conn_state_name(i->state), "remote", addr_of(&i->remote),
+					"local", addr_of(&i->local), "queued", (json_int_t)i->queued, "age",
+					(double)(x->now - i->opened) / 1e3, "idle",
+					i->received ? (double)(x->now - i->received) / 1e3 : -1.0));
 }
 
 void view_connections(struct control_call *c, struct control_answer *a)
@@ -165,17 +165,14 @@ static void bindings_add(struct registrations_ctx *x, struct slice aor, const st
 			continue;
 		bool measured = server_qualify_rtt(x->server, b->number, &rtt);
 		json_array_append_new(
-			x->list, json_pack("{s:o, s:o, s:I, s:f, s:s, s:o, s:b, s:b, s:f, s:o, s:o, s:i}",
-					   "aor", text_of(aor), "contact", text_of(b->contact), "expires",
-					   (json_int_t)((b->expires - x->now) / 1000), "q", (double)b->q / 1000,
-					   "transport",
-					   b->flow.proto == FLOW_TLS   ? "tls"
-					   : b->flow.proto == FLOW_TCP ? "tcp"
-								       : "udp",
-					   "source", addr_of(&b->flow.remote), "reachable", !b->unreachable,
-					   "flow", b->use_flow, "rtt", measured ? (double)rtt / 1e6 : -1.0,
-					   "instance", text_of(b->instance), "agent", text_of(b->user_agent),
-					   "reg_id", (int)b->reg_id));
+			x->list,
+			json_pack("{s:o, s:o, s:I, s:f, s:s, s:o, s:b, s:b, s:f, s:o, s:o, s:i}", "aor",
+				  text_of(aor), "contact", text_of(b->contact), "expires",
+				  (json_int_t)((b->expires - x->now) / 1000), "q", (double)b->q / 1000,
+				  "transport", flow_proto_label((enum flow_proto)b->flow.proto), "source",
+				  addr_of(&b->flow.remote), "reachable", !b->unreachable, "flow", b->use_flow,
+				  "rtt", measured ? (double)rtt / 1e6 : -1.0, "instance", text_of(b->instance),
+				  "agent", text_of(b->user_agent), "reg_id", (int)b->reg_id));
 	}
 }
 

@@ -12,7 +12,7 @@ void reply_flow(const struct packet *pk, struct flow *out)
 	struct addr a;
 
 	*out = pk->flow;
-	uint16_t port = v->port ? v->port : out->proto == FLOW_TLS ? 5061 : 5060;
+	uint16_t port = v->port ? v->port : flow_proto_port(out->proto);
 	if (flow_is_reliable(out)) {
 		out->remote.port = port; /* for when the connection is gone */
 		return;

@@ -121,7 +121,7 @@ static void request_alias(struct proxy *p, const struct packet *pk)
 	struct slice via = sip_slice(m, m->via.whole), host = sip_slice(m, m->via.host);
 	const char *params = memchr(via.p, ';', via.len);
 	bool tls = pk->flow.proto == FLOW_TLS;
-	uint16_t port = m->via.port ? m->via.port : tls ? 5061 : 5060;
+	uint16_t port = m->via.port ? m->via.port : flow_proto_port(pk->flow.proto);
 	struct addr a;
 
 	if (!p->lower.alias || !params ||

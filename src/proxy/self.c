@@ -113,13 +113,14 @@ bool self_is_host(const struct proxy *p, struct slice host, uint16_t port, bool 
 
 static enum flow_proto uri_proto(const struct sip_uri *u)
 {
+	enum flow_proto proto = FLOW_UDP;
 	struct slice v;
 
 	if (u->scheme == SIP_SCHEME_SIPS)
 		return FLOW_TLS;
-	if (!sip_param_get(u->params, SLICE_LIT("transport"), &v))
-		return FLOW_UDP;
-	return slice_ieq(v, SLICE_LIT("tls")) ? FLOW_TLS : slice_ieq(v, SLICE_LIT("tcp")) ? FLOW_TCP : FLOW_UDP;
+	if (sip_param_get(u->params, SLICE_LIT("transport"), &v))
+		flow_proto_parse(v, &proto);
+	return proto;
 }
 
 bool self_is_uri(const struct proxy *p, const struct sip_uri *u)
@@ -136,7 +137,7 @@ bool self_is_uri(const struct proxy *p, const struct sip_uri *u)
 int self_uri_listener(const struct proxy *p, const struct sip_uri *u)
 {
 	enum flow_proto proto = uri_proto(u);
-	uint16_t port = u->port ? u->port : proto == FLOW_TLS ? 5061 : 5060;
+	uint16_t port = u->port ? u->port : flow_proto_port(proto);
 	struct slice host = without_dot(u->host);
 	struct addr a;
 	bool ip = addr_parse_ip(host, port, &a) == 0;

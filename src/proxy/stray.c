@@ -9,16 +9,16 @@ static bool via_flow(struct proxy *p, const struct sip_msg *m, const struct sip_
 {
 	struct slice transport = sip_slice(m, v->transport);
 	struct slice host = v->received.len ? sip_slice(m, v->received) : sip_slice(m, v->host);
-	enum flow_proto proto = FLOW_UDP;
+	enum flow_proto proto;
 	struct addr a;
 	int l;
 
-	while (proto < FLOW_PROTO_COUNT && !slice_ieq(transport, flow_proto_name(proto)))
-		proto++;
-	uint16_t port = v->port ? v->port : proto == FLOW_TLS ? 5061 : 5060;
+	if (!flow_proto_parse(transport, &proto))
+		return false;
+	uint16_t port = v->port ? v->port : flow_proto_port(proto);
 	if (proto == FLOW_UDP && v->rport_value)
 		port = v->rport_value;
-	if (proto == FLOW_PROTO_COUNT || addr_parse_ip(host, port, &a) < 0 || !addr_is_unicast(&a))
+	if (addr_parse_ip(host, port, &a) < 0 || !addr_is_unicast(&a))
 		return false;
 	l = self_listener(p, proto, &a, -1);
 	if (l < 0)

@@ -42,17 +42,13 @@ static uint8_t default_proto(const struct plan *p)
 
 static int transport_read(const struct sip_uri *uri, struct plan *p)
 {
+	enum flow_proto proto;
 	struct slice v;
 	if (!sip_param_get(uri->params, SLICE_LIT("transport"), &v))
 		return 0;
-	if (slice_ieq(v, SLICE_LIT("udp")))
-		p->proto = FLOW_UDP;
-	else if (slice_ieq(v, SLICE_LIT("tcp")))
-		p->proto = p->secure ? FLOW_TLS : FLOW_TCP;
-	else if (slice_ieq(v, SLICE_LIT("tls")))
-		p->proto = FLOW_TLS;
-	else
+	if (!flow_proto_parse(v, &proto))
 		return -EINVAL;
+	p->proto = (uint8_t)(proto == FLOW_TCP && p->secure ? FLOW_TLS : proto);
 	return 0;
 }
 

@@ -391,7 +391,7 @@ static void conn_log_end(const struct conn *c, enum conn_cause cause)
 
 	if (log_enabled(level) && log_limit(&limiter, CONN_LOG, &missed))
 		log_write(level, "transport", "connection %llu %s %s:%s closed: %s", (unsigned long long)c->id,
-			  c->inbound ? "from" : "to", c->proto == FLOW_TLS ? "tls" : "tcp",
+			  c->inbound ? "from" : "to", flow_proto_label((enum flow_proto)c->proto),
 			  addr_str(&c->remote, text), conn_cause_name(cause));
 }
 
