@@ -33,7 +33,7 @@ struct server {
 	struct http *http;
 	_Atomic pid_t heir;     /* atomic: the process that was started to take over; 0: none was */
 	_Atomic bool ready;     /* atomic: all threads run */
-	pthread_mutex_t report; /* between a reload and the HTTP thread; nobody else ever takes it */
+	pthread_mutex_t report; /* between a reload and the threads of HTTP and control */
 };
 
 /* reload.c. What came of it, in `text`. 0, or -EINVAL: nothing has changed. */
