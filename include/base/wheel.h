@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "base/clock.h"
+#include "base/container.h"
 
 #define WHEEL_TICK_MS 8   /* ms */
 #define WHEEL_SLOTS   256 /* per level */

@@ -38,7 +38,7 @@ static void held_destroy(struct held *h)
 
 static void held_due(struct timer *t, msec_t now)
 {
-	struct held *h = (struct held *)((char *)t - offsetof(struct held, timer));
+	struct held *h = container_of(t, struct held, timer);
 	struct packet *pk = h->pk;
 
 	(void)now;

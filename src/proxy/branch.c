@@ -369,7 +369,7 @@ void branch_stop(struct proxy *p, struct branch *b)
 /* Timer C (16.8), or 64*T1 after a CANCEL without a final response (9.1). */
 static void branch_timer(struct timer *t, msec_t now)
 {
-	struct branch *b = (struct branch *)((char *)t - offsetof(struct branch, timer));
+	struct branch *b = container_of(t, struct branch, timer);
 	struct context *c = b->context;
 
 	(void)now;

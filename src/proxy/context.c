@@ -423,7 +423,7 @@ void context_cancel(struct context *c)
 /* RFC 4320 4.1: by now the caller sends its request again only every T2; a 100 stops even that. */
 static void context_trying(struct timer *t, msec_t now)
 {
-	struct context *c = (struct context *)((char *)t - offsetof(struct context, trying));
+	struct context *c = container_of(t, struct context, trying);
 
 	(void)now;
 	context_enter(c);

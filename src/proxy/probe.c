@@ -65,7 +65,7 @@ static void probe_send(struct probe *b, const struct resolver_hop *hop)
 
 static void probe_next(struct timer *t, msec_t now)
 {
-	struct probe *b = (struct probe *)((char *)t - offsetof(struct probe, next));
+	struct probe *b = container_of(t, struct probe, next);
 	struct proxy *p = b->proxy;
 	struct resolver_hop hop;
 
@@ -100,7 +100,7 @@ static void probe_drop(struct probe *b)
 
 static void probe_timeout(struct timer *t, msec_t now)
 {
-	struct probe *b = (struct probe *)((char *)t - offsetof(struct probe, timeout));
+	struct probe *b = container_of(t, struct probe, timeout);
 
 	(void)now;
 	probe_drop(b);
@@ -136,7 +136,7 @@ void probe_gone(void *owner)
 
 void probe_resolved(struct proxy *p, struct pending *w, const struct resolver_answer *a)
 {
-	struct probe *b = (struct probe *)((char *)w - offsetof(struct probe, pending));
+	struct probe *b = container_of(w, struct probe, pending);
 
 	(void)p;
 	if (a->error)

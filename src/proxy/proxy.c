@@ -35,8 +35,8 @@ static void up_transport_error(void *owner, struct txn *t)
 	(void)t;
 	if (*(uint8_t *)owner == OWNER_BRANCH) {
 		struct branch *b = owner;
-		context_client_failed(b, 503,
-				      b->context->proxy->conn_lost ? CNT_BRANCH_CONN_LOST : CNT_BRANCH_TRANSPORT);
+		context_client_failed(
+			b, 503, b->context->proxy->conn_lost ? CNT_BRANCH_CONN_LOST : CNT_BRANCH_TRANSPORT);
 	} else if (*(uint8_t *)owner == OWNER_PROBE)
 		probe_response(owner, 503);
 	else if (*(uint8_t *)owner == OWNER_QUALIFY)
@@ -280,9 +280,7 @@ void proxy_resolved(struct proxy *p, const struct resolver_answer *a)
 	if (!w)
 		return; /* it was cancelled meanwhile */
 	switch (w->kind) {
-	case PENDING_BRANCH:
-		context_resolved((struct branch *)((char *)w - offsetof(struct branch, pending)), a);
-		break;
+	case PENDING_BRANCH: context_resolved(container_of(w, struct branch, pending), a); break;
 	case PENDING_STATELESS: stateless_resolved(p, w, a); break;
 	case PENDING_PROBE: probe_resolved(p, w, a); break;
 	}

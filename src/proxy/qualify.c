@@ -96,7 +96,7 @@ static void qualify_result(struct qualify *q, bool ok)
 static void qualify_timeout(struct timer *t, msec_t now)
 {
 	(void)now;
-	qualify_result((struct qualify *)((char *)t - offsetof(struct qualify, timeout)), false);
+	qualify_result(container_of(t, struct qualify, timeout), false);
 }
 
 void qualify_response(void *owner, unsigned status)

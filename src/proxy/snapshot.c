@@ -344,7 +344,7 @@ static bool put_off(struct proxy *p)
 
 static void ends_are_due(struct timer *t, msec_t now)
 {
-	struct proxy *p = (struct proxy *)((char *)t - offsetof(struct proxy, ends_timer));
+	struct proxy *p = container_of(t, struct proxy, ends_timer);
 
 	(void)now;
 	p->ends_due = true;

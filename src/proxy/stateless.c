@@ -104,7 +104,7 @@ static void stateless_hold(struct proxy *p, const struct packet *pk, const struc
 
 void stateless_resolved(struct proxy *p, struct pending *w, const struct resolver_answer *a)
 {
-	struct stateless *s = (struct stateless *)((char *)w - offsetof(struct stateless, pending));
+	struct stateless *s = container_of(w, struct stateless, pending);
 
 	if (a->error ||
 	    !stateless_send(p, s->pk, &s->route, &s->target, s->loop, s->index, s->breadth, &a->hop[0]))

@@ -83,7 +83,7 @@ static uint32_t pass_time(const struct proxy *p)
 
 static void sweep_due(struct timer *t, msec_t now)
 {
-	struct proxy *p = (struct proxy *)((char *)t - offsetof(struct proxy, sweep_timer));
+	struct proxy *p = container_of(t, struct proxy, sweep_timer);
 	uint64_t all = store_count(p->store, STORE_LOCATION), ticks = pass_time(p) / SWEEP_TICK;
 	uint64_t n = all / p->sweep_parts / ticks + 1;
 

@@ -21,7 +21,7 @@ static void accept_events(struct acceptor *a, struct acceptor_listen *l, uint32_
 
 static void accept_resume(struct timer *t, msec_t now)
 {
-	struct acceptor *a = (struct acceptor *)(void *)((char *)t - offsetof(struct acceptor, resume));
+	struct acceptor *a = container_of(t, struct acceptor, resume);
 	(void)now;
 	for (unsigned i = 0; i < a->listens; i++)
 		if (a->listen[i].paused)

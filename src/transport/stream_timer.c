@@ -90,7 +90,7 @@ static void timer_end(struct acceptor *a, struct conn *c, enum conn_cause cause)
 
 static void timer_fire(struct timer *t, msec_t now)
 {
-	struct conn *c = (struct conn *)(void *)((char *)t - offsetof(struct conn, timer));
+	struct conn *c = container_of(t, struct conn, timer);
 	struct acceptor *a = c->streams->port[c->acceptor].acceptor;
 
 	if (timer_next(c) > now) {

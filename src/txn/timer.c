@@ -4,7 +4,7 @@
 
 static struct txn *txn_of(struct timer *tm)
 {
-	return (struct txn *)(void *)((char *)tm - offsetof(struct txn, timer));
+	return container_of(tm, struct txn, timer);
 }
 
 void txn_timer_end(struct txn *t, enum txn_event ev, uint32_t ms)

@@ -58,7 +58,7 @@ static void await(const unsigned *number, unsigned want)
 
 static void on_timer(struct timer *t, msec_t now)
 {
-	struct proxy *p = (struct proxy *)((char *)t - offsetof(struct proxy, timer));
+	struct proxy *p = container_of(t, struct proxy, timer);
 	if (now != *p->env.now)
 		note(&rec.strangers);
 	note(&rec.timers);
