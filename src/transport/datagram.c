@@ -70,7 +70,7 @@ void datagram_receive(struct acceptor *a, const struct acceptor_source *s, const
 		key = inflight_key(b, &f.remote, f.listener);
 		if (inflight_has(&a->inflight, key)) {
 			count(CNT_ABSORBED_INFLIGHT);
-			kind_count(CNT_IN_UDP_INVITE, k);
+			kind_count_in(FLOW_UDP, k);
 			return;
 		}
 	}
@@ -78,7 +78,7 @@ void datagram_receive(struct acceptor *a, const struct acceptor_source *s, const
 		intake_drop(CNT_DROP_GARBAGE, "not SIP", &f.remote);
 		return;
 	}
-	kind_count(CNT_IN_UDP_INVITE, k);
+	kind_count_in(FLOW_UDP, k);
 	if (a->room.msg.error)
 		intake_malformed(a, &o, &f);
 	else

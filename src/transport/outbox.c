@@ -249,7 +249,7 @@ static unsigned outbox_batch(struct outbox *o, int fd, unsigned n)
 		if (r > 0) {
 			for (unsigned i = at; i < at + (unsigned)r; i++) {
 				const struct iovec *v = &o->target[i].iov;
-				kind_count(CNT_OUT_UDP_INVITE, kind_of(slice_make(v->iov_base, v->iov_len)));
+				kind_count_out(FLOW_UDP, kind_of(slice_make(v->iov_base, v->iov_len)));
 			}
 			at += (unsigned)r;
 			sent += (unsigned)r;
@@ -288,11 +288,11 @@ static unsigned outbox_queue_flush(struct outbox *o, struct outbox_queue *q)
 static unsigned outbox_stream_flush(struct outbox *o, struct outbox_stream *s, msec_t now)
 {
 	struct iovec v[OUTBOX_IOV];
-	enum counter_id row = conn_proto(s->conn) == FLOW_TLS ? CNT_OUT_TLS_INVITE : CNT_OUT_TCP_INVITE;
+	enum flow_proto proto = conn_proto(s->conn);
 	unsigned n = 0, sent = 0;
 	for (uint32_t i = s->first; i != OUTBOX_NONE; i = o->message[i].next) {
 		const struct outbox_message *m = &o->message[i];
-		kind_count(row, kind_of(slice_make(m->p, m->len)));
+		kind_count_out(proto, kind_of(slice_make(m->p, m->len)));
 		v[n++] = (struct iovec){(void *)(uintptr_t)m->p, m->len};
 		sent++;
 		if (n == OUTBOX_IOV) {

@@ -35,7 +35,7 @@ int refuse_datagram(const struct acceptor_source *s, const struct addr *to, cons
 static void refuse_stream(struct conn *c, msec_t now, struct slice bytes)
 {
 	struct iovec v = {(void *)(uintptr_t)bytes.p, bytes.len};
-	kind_count(conn_proto(c) == FLOW_TLS ? CNT_OUT_TLS_INVITE : CNT_OUT_TCP_INVITE, kind_of(bytes));
+	kind_count_out(conn_proto(c), kind_of(bytes));
 	conn_send(c, &v, 1, now);
 }
 
@@ -52,7 +52,7 @@ void refuse_send(struct acceptor *a, const struct origin *o, const struct sip_ms
 		return;
 	}
 	if (o->udp)
-		kind_count(CNT_OUT_UDP_INVITE, kind_of(bytes));
+		kind_count_out(FLOW_UDP, kind_of(bytes));
 	if (o->conn)
 		refuse_stream(o->conn, a->begun / 1000000u, bytes);
 	count_generated(status);

@@ -29,15 +29,19 @@ static bool frame_garbage(struct frames *x, const char *what)
 	return false;
 }
 
+static void frame_count(struct frames *x, const char *p, size_t len)
+{
+	kind_count_in(x->c->proto, kind_of(slice_make(p, len)));
+	x->a->got++;
+}
+
 /* A whole message. False: the connection has been closed. */
 static bool frame_message(struct frames *x, const char *p, size_t len)
 {
 	struct acceptor *a = x->a;
 	if (sip_msg_parse(&a->room, p, len, true) < 0)
 		return frame_garbage(x, "not SIP");
-	kind_count(x->c->proto == FLOW_TLS ? CNT_IN_TLS_INVITE : CNT_IN_TCP_INVITE,
-		   kind_of(slice_make(p, len)));
-	a->got++;
+	frame_count(x, p, len);
 	if (a->room.msg.error)
 		intake_malformed(a, &x->origin, &x->flow);
 	else
@@ -54,9 +58,7 @@ static bool frame_fatal(struct frames *x, const char *p, size_t len, uint16_t st
 
 	if (!whole || sip_msg_parse(&a->room, p, len, true) < 0)
 		return frame_garbage(x, text);
-	kind_count(x->c->proto == FLOW_TLS ? CNT_IN_TLS_INVITE : CNT_IN_TCP_INVITE,
-		   kind_of(slice_make(p, len)));
-	a->got++;
+	frame_count(x, p, len);
 	if (status != 400 || !m->error) {
 		m->error = status;
 		m->error_text = text;
