@@ -196,18 +196,18 @@ int config_load(const char *file, const struct config_overrides *ov, struct conf
 		size_t errlen);
 void config_destroy(struct config *c);
 
+/* Any thread. drain.retry_after as the Retry-After header has it: s, at least 1. */
+static inline uint32_t config_retry_after(const struct config *c)
+{
+	uint32_t s = (c->drain.retry_after + 999) / 1000;
+	return s ? s : 1;
+}
+
 /* Any thread. The domain of this name or alias: its index, or -1. */
 int config_domain_find(const struct config *c, struct slice host);
 
 /* `holdfast -T`: the configuration as it takes effect, defaults included, in the file's own syntax; what it prints,
  * config_load reads back to the same. */
 void config_print(const struct config *c, FILE *f);
-
-/* "500ms", "30s", "5m", "1h", "1d"; a bare number is an error except 0. 0 or -EINVAL. */
-int config_parse_duration(const char *s, uint64_t *ms);
-/* "200us", "1ms", "1s"; likewise. 0 or -EINVAL. */
-int config_parse_micros(const char *s, uint64_t *us);
-/* "64k", "256k", "4g", or bytes. 0 or -EINVAL. */
-int config_parse_size(const char *s, uint64_t *bytes);
 
 #endif

@@ -40,18 +40,3 @@ void unit_print(const struct unit *u, uint64_t v, FILE *f)
 			best = u;
 	fprintf(f, "%llu%s", (unsigned long long)(v / best->factor), best->name);
 }
-
-int config_parse_duration(const char *s, uint64_t *ms)
-{
-	return unit_parse(unit_duration, s, ms);
-}
-
-int config_parse_micros(const char *s, uint64_t *us)
-{
-	return unit_parse(unit_micros, s, us);
-}
-
-int config_parse_size(const char *s, uint64_t *bytes)
-{
-	return unit_parse(unit_size, s, bytes);
-}

@@ -9,11 +9,11 @@ struct unit {
 	uint64_t factor;
 };
 
-extern const struct unit unit_duration[]; /* in ms */
-extern const struct unit unit_micros[];   /* in µs */
-extern const struct unit unit_size[];     /* in bytes */
+extern const struct unit unit_duration[]; /* in ms: "500ms", "30s", "5m", "1h", "1d" */
+extern const struct unit unit_micros[];   /* in µs: "200us", "1ms", "1s" */
+extern const struct unit unit_size[];     /* in bytes: "64k", "4g", or a bare number */
 
-/* Digits and one of the units, compared without case; 0 may stand alone. 0 or -EINVAL. */
+/* Digits and one of the units, compared without case; 0 may stand alone. 0 or -EINVAL (not so, or too large). */
 int unit_parse(const struct unit *u, const char *s, uint64_t *out);
 /* With the largest unit that divides it. */
 void unit_print(const struct unit *u, uint64_t v, FILE *f);

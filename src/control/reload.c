@@ -86,7 +86,7 @@ int server_reload(struct server *s, char *text, size_t len)
 	pthread_mutex_unlock(&s->report);
 	worker_pool_reconfigure(s->workers, next);
 	for (unsigned i = 0; i < s->acceptor_count; i++)
-		acceptor_reconfigure(s->acceptor[i], next->gather, (next->drain.retry_after + 999) / 1000);
+		acceptor_reconfigure(s->acceptor[i], next->gather, config_retry_after(next));
 	log_configure(next->log.level, next->log.format);
 	free(old_states);
 	config_destroy(old);

@@ -158,11 +158,6 @@ static int start_resolver(struct server *s)
 	return resolver_create(&rc, &s->resolver);
 }
 
-static uint32_t retry_after(const struct config *c)
-{
-	return (c->drain.retry_after + 999) / 1000;
-}
-
 static int start_threads(struct server *s, const unsigned char *secret)
 {
 	const struct config *c = s->config;
@@ -190,7 +185,7 @@ static int start_threads(struct server *s, const unsigned char *secret)
 					     .udp = s->udp,
 					     .streams = s->streams,
 					     .gather = c->gather,
-					     .retry_after = retry_after(c)};
+					     .retry_after = config_retry_after(c)};
 		worker_pool_upper(s->workers, i, &ac.upper);
 		if ((rc = acceptor_create(&ac, &s->acceptor[i])) < 0)
 			return rc;

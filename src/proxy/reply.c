@@ -53,11 +53,10 @@ void reply_stateless(struct proxy *p, struct packet *pk, unsigned status, const 
 struct slice reply_retry_after(const struct proxy *p, char text[static REPLY_RETRY_AFTER_MAX])
 {
 	struct buf b;
-	uint32_t s = (p->config->drain.retry_after + 999) / 1000;
 
 	buf_init(&b, text, REPLY_RETRY_AFTER_MAX);
 	buf_lit(&b, "Retry-After: ");
-	buf_u64(&b, s ? s : 1);
+	buf_u64(&b, config_retry_after(p->config));
 	buf_lit(&b, "\r\n");
 	return buf_view(&b);
 }

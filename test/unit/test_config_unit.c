@@ -1,35 +1,32 @@
 /* Numbers with units. */
-#include <errno.h>
-
-#include "config/config.h"
-#include "unit.h"
+#include "config/unit_p.h"
+#include "test_config_p.h"
 
 struct unit_case {
 	const char *text;
 	uint64_t value;
 };
 
-static void check(int (*parse)(const char *s, uint64_t *out), const struct unit_case *good, size_t n,
-		  const char *const *bad)
+static void check(const struct unit *u, const struct unit_case *good, size_t n, const char *const *bad)
 {
 	uint64_t v;
 
 	for (size_t i = 0; i < n; i++) {
 		v = 1;
-		if (parse(good[i].text, &v) != 0)
+		if (unit_parse(u, good[i].text, &v) != 0)
 			fail_msg("refused: %s", good[i].text);
 		if (v != good[i].value)
 			fail_msg("%s is %llu", good[i].text, (unsigned long long)v);
 	}
 	for (; *bad; bad++) {
 		v = 77;
-		if (parse(*bad, &v) != -EINVAL)
+		if (unit_parse(u, *bad, &v) != -EINVAL)
 			fail_msg("accepted: %s", *bad);
 		assert_true(v == 77);
 	}
 }
 
-static void test_config_parse_duration(void **state)
+static void test_duration(void **state)
 {
 	static const struct unit_case good[] = {
 		{"500ms", 500},    {"30s", 30000},
@@ -58,10 +55,10 @@ static void test_config_parse_duration(void **state)
 					  NULL};
 
 	(void)state;
-	check(config_parse_duration, good, sizeof(good) / sizeof(good[0]), bad);
+	check(unit_duration, good, sizeof(good) / sizeof(good[0]), bad);
 }
 
-static void test_config_parse_micros(void **state)
+static void test_micros(void **state)
 {
 	static const struct unit_case good[] = {
 		{"200us", 200}, {"1ms", 1000}, {"2s", 2000000}, {"0", 0}, {"0us", 0}};
@@ -69,10 +66,10 @@ static void test_config_parse_micros(void **state)
 					  NULL};
 
 	(void)state;
-	check(config_parse_micros, good, sizeof(good) / sizeof(good[0]), bad);
+	check(unit_micros, good, sizeof(good) / sizeof(good[0]), bad);
 }
 
-static void test_config_parse_size(void **state)
+static void test_size(void **state)
 {
 	static const struct unit_case good[] = {
 		{"0", 0},           {"1", 1},           {"65536", 65536},
@@ -81,7 +78,7 @@ static void test_config_parse_size(void **state)
 	static const char *const bad[] = {"", "k", "4kb", "4 k", "-1", "1e3", "0x10", "16777216t", NULL};
 
 	(void)state;
-	check(config_parse_size, good, sizeof(good) / sizeof(good[0]), bad);
+	check(unit_size, good, sizeof(good) / sizeof(good[0]), bad);
 }
 
 /* Each prints by the largest unit that divides it, and reads back. */
@@ -93,21 +90,17 @@ static void test_print(void **state)
 		"    retry_after = 90s\n",       "    map_size     = 1536m\n",
 		"    receive_buffer = 100000\n", "    t2               = 4500ms\n",
 	};
-	const char *path = "/tmp/holdfast-unit.conf";
 	struct config *c = NULL;
-	char *text = NULL, err[200];
+	char *text = NULL;
 	size_t len;
-	FILE *f = fopen(path, "w");
+	FILE *f;
 
 	(void)state;
-	assert_non_null(f);
-	fputs("gather = 1500us\ntimers { t1 = 1000ms t2 = 4500ms c = 240s }\ndrain { timeout = 0 retry_after = "
-	      "90s }\n"
-	      "store { map_size = 1610612736 }\nlisten \"udp:127.0.0.1:1\" { receive_buffer = 100000 }\n",
-	      f);
-	assert_int_equal(fclose(f), 0);
-	assert_int_equal(config_load(path, NULL, &c, err, sizeof(err)), 0);
-	remove(path);
+	assert_int_equal(load("gather = 1500us\ntimers { t1 = 1000ms t2 = 4500ms c = 240s }\n"
+			      "drain { timeout = 0 retry_after = 90s }\nstore { map_size = 1610612736 }\n"
+			      "listen \"udp:127.0.0.1:1\" { receive_buffer = 100000 }\n",
+			      NULL, &c),
+			 0);
 	f = open_memstream(&text, &len);
 	assert_non_null(f);
 	config_print(c, f);
@@ -122,11 +115,11 @@ static void test_print(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_config_parse_duration),
-		cmocka_unit_test(test_config_parse_micros),
-		cmocka_unit_test(test_config_parse_size),
+		cmocka_unit_test(test_duration),
+		cmocka_unit_test(test_micros),
+		cmocka_unit_test(test_size),
 		cmocka_unit_test(test_print),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, enter, leave);
 }
