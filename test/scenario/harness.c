@@ -235,6 +235,13 @@ unsigned h_slots_held(const struct harness *h)
 	return n;
 }
 
+void h_assert_idle(const struct harness *h)
+{
+	assert_int_equal(proxy_contexts(h->proxy), 0);
+	assert_int_equal(h->shared.inflight, 0);
+	assert_int_equal(h_slots_held(h), 0);
+}
+
 void h_batch_begin(struct harness *h)
 {
 	h->batch++;

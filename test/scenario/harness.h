@@ -84,6 +84,8 @@ struct proxy_shared *h_shared(struct harness *h);
 msec_t h_now(const struct harness *h);
 /* Requests fed in whose in-flight slot is still held. */
 unsigned h_slots_held(const struct harness *h);
+/* No response context is left, none is counted as being set up, and no slot of the in-flight filter is held. */
+void h_assert_idle(const struct harness *h);
 
 /* --- in --- */
 

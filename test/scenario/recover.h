@@ -25,8 +25,7 @@ static inline void finish(void)
 	h_expect_silence(h);
 	h_run(h, 260000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_shared(h)->inflight, 0);
+	h_assert_idle(h);
 	assert_int_equal(h_records(h, STORE_CALLS), 0);
 	assert_int_equal(counters_sum(CNT_INFLIGHT), 0);
 	h_stop(h);

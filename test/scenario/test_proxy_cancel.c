@@ -33,9 +33,7 @@ static void test_before_any_provisional(void **state)
 	h_expect_silence(h);
 	h_run(h, 70000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_shared(h)->inflight, 0);
-	assert_int_equal(h_slots_held(h), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -99,7 +97,7 @@ static void test_crossed_by_ok(void **state)
 	h_expect_response(h, H_CALLER, 200);
 	h_run(h, 200000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -166,7 +164,7 @@ static void test_callee_is_silent(void **state)
 	h_ack(h, &(struct h_req){0}, final);
 	h_run(h, 70000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -233,7 +231,7 @@ static void test_during_a_look_up(void **state)
 	h_expect_silence(h);
 	h_run(h, 70000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 

@@ -77,7 +77,7 @@ static void test_first_ok_wins(void **state)
 	h_expect_silence(h);
 	h_run(h, 200000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -130,8 +130,7 @@ static unsigned best_of(unsigned a, unsigned b, unsigned c)
 	h_expect_silence(h);
 	h_run(h, 40000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_shared(h)->inflight, 0);
+	h_assert_idle(h);
 	h_stop(h);
 	return status;
 }
@@ -289,7 +288,7 @@ static void test_challenges_too_many(void **state)
 	assert_true(h_has(m, "realm=\"a\""));
 	h_ack(h, &(struct h_req){0}, m);
 	h_run(h, 40000);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -399,7 +398,7 @@ static void test_serial_other_methods_timeout(void **state)
 	h_run(h, 120000);
 	h_take_response(h, H_CALLER, 100);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 	h = h_start(
 		"listen \"udp:192.0.2.1:5060\" { }\nroute \"all\" { domain = \"example.test\" dns = true }\n");
@@ -409,7 +408,7 @@ static void test_serial_other_methods_timeout(void **state)
 	h_run(h, 120000);
 	h_take_response(h, H_CALLER, 100);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 

@@ -92,9 +92,7 @@ static void test_inflight_returns(void **state)
 	H_REQ(h, .call_id = "f", .max_forwards = "0");
 	assert_int_equal(h_shared(h)->inflight, 2);
 	h_run(h, 400000);
-	assert_int_equal(h_shared(h)->inflight, 0);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_slots_held(h), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -216,9 +214,7 @@ static void test_many_calls(void **state)
 	}
 	assert_int_equal(h_shared(h)->inflight, 600);
 	h_run(h, 1000000);
-	assert_int_equal(h_shared(h)->inflight, 0);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_slots_held(h), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 

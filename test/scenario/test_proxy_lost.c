@@ -21,7 +21,7 @@ static void test_lost_before_an_answer(void **state)
 	h_expect_response(h, H_CALLER, 500);
 	h_expect_silence(h);
 	h_run(h, 100000);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -100,7 +100,7 @@ static void test_unacked(void **state)
 	h_run(h, 100000); /* Timer B of the first has nothing to tell */
 	h_expect_silence(h);
 	assert_int_equal(counters_sum(CNT_BRANCH_TIMEOUT), 0);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	/* neither: the caller knows after twice ack_timeout */
 	h_conn_silent(h, H_B, true);
 	H_CALL(h, H_A, .call_id = "two");
@@ -138,7 +138,7 @@ static void test_late_provisional_is_cancelled(void **state)
 	h_expect_silence(h);
 	h_run(h, 100000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -155,7 +155,7 @@ static void test_late_and_then_silent(void **state)
 	h_expect_request(h, H_A, "CANCEL");
 	h_run(h, 100000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -322,7 +322,7 @@ static void test_unacked_message(void **state)
 	h_expect_response(h, H_CALLER, 200);
 	H_REP(h, a, 200);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	/* late, and in time */
 	H_REQ(h, .method = "MESSAGE", .call_id = "2");
 	a = h_expect_request(h, H_A, "MESSAGE");

@@ -432,7 +432,7 @@ static void test_store_full(void **state)
 	h_expect_response(h, H_CALLER, 486);
 	h_run(h, 120000);
 	h_forget(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	assert_int_equal(h_records(h, STORE_CALLS), 0);
 	H_CALL(h, H_A, .call_id = "after");
 	assert_int_equal(h_records(h, STORE_CALLS), 1);

@@ -30,9 +30,7 @@ static void test_whole_call(void **state)
 	h_expect_response(h, H_CALLER, 200);
 	h_run(h, 200000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_shared(h)->inflight, 0);
-	assert_int_equal(h_slots_held(h), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -97,7 +95,7 @@ static void test_final_is_acked(void **state)
 	h_run(h, 40000);
 	assert_int_equal(h_copies(h, busy), 1);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -113,7 +111,7 @@ static void test_final_without_ack(void **state)
 	assert_int_equal(h_copies(h, final), 10); /* 0.5, 1.5, 3.5, then each 4 s up to Timer H */
 	h_run(h, 40000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -210,7 +208,7 @@ static void test_transport_error_of_cancel_and_ack(void **state)
 	h_expect_silence(h);
 	h_run(h, 70000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -228,7 +226,7 @@ static void test_timer_b(void **state)
 	h_expect_silence(h);
 	h_run(h, 200000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -246,8 +244,7 @@ static void test_timer_f(void **state)
 		assert_true(h_sent_at(h, trying) >= h_sent_at(h, m) + 3500);
 	h_expect_silence(h);
 	h_run(h, 60000);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_slots_held(h), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -308,8 +305,7 @@ static void test_timer_c_and_nothing(void **state)
 	h_ack(h, &(struct h_req){0}, final);
 	h_run(h, 60000);
 	h_expect_silence(h);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_shared(h)->inflight, 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -373,8 +369,7 @@ static void test_final_without_second_via(void **state)
 		h_expect_silence(h);
 	}
 	h_run(h, 40000);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_shared(h)->inflight, 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 

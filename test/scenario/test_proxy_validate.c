@@ -47,8 +47,7 @@ static void test_statuses(void **state)
 	assert_int_equal(ANSWER(.method = "OPTIONS", .ruri = "sip:bob@example.test", .call_id = "8"), 403);
 	assert_int_equal(h_slots_held(h), 0);
 	h_run(h, 70000);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
-	assert_int_equal(h_shared(h)->inflight, 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
@@ -167,8 +166,7 @@ static void test_malformed(void **state)
 				 BAD[i].status);
 		h_expect_silence(h);
 	}
-	assert_int_equal(h_slots_held(h), 0);
-	assert_int_equal(proxy_contexts(h_proxy(h)), 0);
+	h_assert_idle(h);
 	h_stop(h);
 }
 
