@@ -251,6 +251,44 @@ static bool branch_may_go_on(const struct branch *b)
 	return !c->cancelled && !c->final_sent && !b->cancel_wanted && c->best < 600;
 }
 
+/* The same place by another way: the next hop of its name, or another flow to its instance. False: there is none. */
+static bool branch_other_way(struct context *c, struct branch *b, unsigned status, const struct sip_msg *m)
+{
+	if (!branch_may_go_on(b))
+		return false;
+	if (hop_failed(status, m) && b->hop_next < b->hop_count) {
+		branch_next_hop(b);
+		return true;
+	}
+	return (status == 430 || hop_failed(status, m)) && alternate_start(c, b);
+}
+
+static void branch_accepted(struct context *c, struct branch *b, const struct sip_msg *m)
+{
+	if (c->invite || !c->final_sent) {
+		branch_confirmed(b, m);
+		context_forward(c, m);
+		context_finished(c);
+	}
+	cancel_others(c, b);
+}
+
+static void branch_refused(struct context *c, struct branch *b, unsigned status, const struct sip_msg *m)
+{
+	if (c->failover && !c->parallel && !target_failed(b, status, m))
+		c->target_next = c->target_count;
+	bool last = c->best == 0 && !context_pending(c) &&
+		    (c->target_next >= c->target_count || c->cancelled || status >= 600);
+	if (last && m && status != 503) {
+		/* The usual case, one branch: on its way without being kept. */
+		context_forward(c, m);
+		context_finished(c);
+	} else
+		best_offer(c, b, status, m);
+	if (status >= 600)
+		cancel_others(c, b); /* may find that all are done, and send the best */
+}
+
 void context_branch_done(struct branch *b, unsigned status, const struct sip_msg *m)
 {
 	struct context *c = b->context;
@@ -262,40 +300,14 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 	bool over = caller_gave_up(c, status, m);
 	if (over)
 		c->target_next = c->target_count;
-	if (hop_failed(status, m) && !over && b->hop_next < b->hop_count && branch_may_go_on(b)) {
-		branch_next_hop(b);
-		context_advance(c);
-		context_leave(c);
-		return;
-	}
-	/* The phone was not reached over this flow: not its answer, and nothing that the caller would understand. */
-	if (status == 430 && m && c->target && c->target[b->target].aor.len)
-		m = NULL;
-	if ((status == 430 || hop_failed(status, m)) && !over && branch_may_go_on(b) && alternate_start(c, b)) {
-		context_advance(c);
-		context_leave(c);
-		return;
-	}
-	if (m && status < 300) {
-		if (c->invite || !c->final_sent) {
-			branch_confirmed(b, m);
-			context_forward(c, m);
-			context_finished(c);
-		}
-		cancel_others(c, b);
-	} else if (!c->final_sent) {
-		if (c->failover && !c->parallel && !target_failed(b, status, m))
-			c->target_next = c->target_count;
-		bool last = c->best == 0 && !context_pending(c) &&
-			    (c->target_next >= c->target_count || c->cancelled || status >= 600);
-		if (last && m && status != 503) {
-			/* The usual case, one branch: on its way without being kept. */
-			context_forward(c, m);
-			context_finished(c);
-		} else
-			best_offer(c, b, status, m);
-		if (status >= 600)
-			cancel_others(c, b); /* may find that all are done, and send the best */
+	if (over || !branch_other_way(c, b, status, m)) {
+		/* The phone was not reached over this flow: not its answer, and nothing that the caller would understand. */
+		if (status == 430 && m && c->target && c->target[b->target].aor.len)
+			m = NULL;
+		if (m && status < 300)
+			branch_accepted(c, b, m);
+		else if (!c->final_sent)
+			branch_refused(c, b, status, m);
 	}
 	context_advance(c);
 	context_leave(c);

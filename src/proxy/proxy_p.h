@@ -116,7 +116,7 @@ bool auth_consumes(const struct proxy *p, struct slice credentials);
 void auth_destroy_all(struct proxy *p);
 
 /* --- register.c --- */
-/* takes the packet; answers after the commit */
+/* Takes the packet; answers after the commit. */
 void register_receive(struct proxy *p, struct packet *pk, unsigned domain);
 void register_conn_lost(struct proxy *p, uint64_t conn); /* its bindings end with this batch */
 /* With this batch, if the binding is still there, and not refreshed since it was asked (ms of the wall clock). */
@@ -336,6 +336,8 @@ void context_response(struct branch *b, const struct sip_msg *m);
 void context_client_failed(struct branch *b, unsigned status, enum counter_id cause);
 void context_client_unacked(struct branch *b);
 void context_resolved(struct branch *b, const struct resolver_answer *a);
+/* The branch is over: with the final response m, or with `status` of our own making (m NULL). What follows is tried, or the caller answered. */
+void context_branch_done(struct branch *b, unsigned status, const struct sip_msg *m);
 void context_server_gone(struct context *c);
 void context_client_gone(struct branch *b);
 void context_destroy(struct context *c);
@@ -364,7 +366,6 @@ void branch_resolved(struct branch *b, const struct resolver_answer *a);
 void branch_provisional(struct branch *b);
 void branch_heard(struct branch *b);                 /* it is there: not to be tried over UDP as well */
 void branch_stop(struct proxy *p, struct branch *b); /* timer and look-up */
-void context_branch_done(struct branch *b, unsigned status, const struct sip_msg *m);
 
 /* --- snapshot.c: contexts in the store --- */
 void snapshot_touch(struct context *c);  /* written with this batch */
