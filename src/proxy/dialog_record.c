@@ -7,7 +7,6 @@
 #include "base/pack.h"
 
 #define DIALOG_FORMAT 2
-#define OWN_ROUTES    2         /* of ours in a route set: two where the request changes listeners (RFC 5658) */
 #define DIALOG_LIFE   43200000u /* ms: 12 hours, without a session timer */
 #define TIMER_MAX     86400     /* s of a session timer that is believed */
 #define USER_ROOM     256       /* bytes of a user part that is compared without its escapes */
