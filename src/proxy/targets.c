@@ -67,13 +67,13 @@ static void targets_reject(struct target_set *set, unsigned status, const char *
 
 /* Along our own route set. The flow in it is a peer's own connection, or its way through a NAT; should that be gone, its URI may
  * still lead there (RFC 5626 5.3.1 has the 430 for what has no other way). */
-static void targets_dialog(const struct packet *pk, const struct plan *plan, struct target_set *set)
+static void targets_dialog(const struct plan *plan, struct target_set *set)
 {
 	struct target *t = &set->target[0];
 
 	target_add(set, plan->ruri);
-	if (flow_is_none(&plan->toward) || flow_eq(&plan->toward, &pk->flow))
-		return; /* … and never back to where it came from */
+	if (flow_is_none(&plan->toward))
+		return;
 	t->flow = plan->toward;
 	t->has_flow = t->fallback = true;
 }
@@ -113,7 +113,7 @@ void targets_find(struct proxy *p, const struct packet *pk, const struct plan *p
 		if (plan->route.next.len == 0 && self_is_uri(p, &plan->uri))
 			targets_reject(set, 404, NULL); /* the dialog's other end would be we ourselves */
 		else
-			targets_dialog(pk, plan, set);
+			targets_dialog(plan, set);
 		return;
 	}
 	if (plan->route.next.len) {
