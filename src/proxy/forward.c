@@ -132,18 +132,46 @@ static bool is_elsewhere(struct slice host, uint16_t port, const struct addr *so
 	       !(addr_eq_ip(&a, source) && (port == 0 || port == source->port));
 }
 
+/* Straight from a user agent: nobody has put a Via on top of its own. */
+static bool is_first_hop(const struct sip_msg *m)
+{
+	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_VIA);
+
+	return h->next < 0 && h->value_len == m->via.whole.len;
+}
+
+/* Whether what is said to the caller in the dialog comes to who sent this: a user agent, or a proxy that has recorded itself. One that has
+ * not is passed by (RFC 5626 5.3 has a flow for the first hop only). By addresses it is seen whose the topmost Record-Route is; a name may be
+ * anybody's. */
+static bool is_way_back(const struct proxy *p, const struct sip_msg *m, const struct flow *source)
+{
+	struct sip_values it = {0};
+	struct sip_nameaddr na;
+	struct sip_uri uri;
+	struct slice v;
+	struct addr at, via;
+
+	if (!sip_values_next(m, SIP_HDR_RECORD_ROUTE, &it, &v))
+		return is_first_hop(m);
+	if (sip_nameaddr_parse(v, &na) < 0 || sip_uri_parse(na.uri, &uri) < 0)
+		return true;
+	if (self_is_uri(p, &uri))
+		return false;
+	return addr_parse_ip(uri.host, 0, &at) < 0 || addr_eq_ip(&at, &source->remote) ||
+	       addr_parse_ip(sip_slice(m, m->via.host), 0, &via) < 0 || addr_eq_ip(&at, &via);
+}
+
 /* A caller over UDP behind a NAT: straight from it, and neither its Via nor its Contact names where it is. The Via alone says less: it
  * may send from another port than it listens on, unless it has asked for rport (RFC 3581). */
 static bool is_behind_nat(const struct sip_msg *m, const struct flow *source)
 {
-	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_VIA);
 	uint16_t port = m->via.port ? m->via.port : 5060;
 	struct sip_values it = {0};
 	struct sip_nameaddr na;
 	struct sip_uri uri;
 	struct slice v;
 
-	if (h->next >= 0 || h->value_len != m->via.whole.len ||
+	if (!is_first_hop(m) ||
 	    !is_elsewhere(sip_slice(m, m->via.host), m->via.has_rport ? port : 0, &source->remote))
 		return false;
 	return sip_values_next(m, SIP_HDR_CONTACT, &it, &v) && sip_nameaddr_parse(v, &na) == 0 &&
@@ -158,7 +186,8 @@ static void put_record_routes(struct proxy *p, const struct forward_args *a, str
 	const struct sip_msg *m = a->m;
 	struct slice top = a->target->route.len ? forward_first(a->target->route) : a->route->next;
 	bool sips = wants_tls(a) || is_sips(top);
-	const struct flow *caller = a->source->conn || is_behind_nat(m, a->source) ? a->source : NULL;
+	bool flow = a->source->conn ? is_way_back(p, m, a->source) : is_behind_nat(m, a->source);
+	const struct flow *caller = flow ? a->source : NULL;
 	const struct flow *callee = a->target->has_flow ? a->out : NULL;
 	char text[TOKEN_FLOW_MAX];
 	unsigned n = TOKEN_ROUTE_LEN;

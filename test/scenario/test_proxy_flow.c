@@ -171,6 +171,44 @@ static void test_back_over_the_same(void **state)
 	h_stop(h);
 }
 
+struct relayed {
+	const char *vias; /* of a request that a proxy sends over its connection */
+	const char *record_route;
+	bool stays; /* the proxy is in the dialog, and so its connection is the way back */
+};
+
+/* A proxy that does not record a route is not in the dialog: what its connection says is not for the caller. */
+static void test_proxy_out_of_the_dialog(void **state)
+{
+	(void)state;
+	static const struct relayed all[] = {
+		{"192.0.2.30;branch=z9hG4bK-p, SIP/2.0/UDP 192.0.2.10", "", false},
+		{"192.0.2.30;branch=z9hG4bK-p\nVia: SIP/2.0/UDP 192.0.2.10", "", false},
+		{"192.0.2.30;branch=z9hG4bK-p, SIP/2.0/UDP 192.0.2.10", "<sip:192.0.2.30;lr;transport=tcp>",
+		 true},
+		{"10.0.0.30;branch=z9hG4bK-p, SIP/2.0/UDP 10.0.0.10", "<sip:10.0.0.30;lr;transport=tcp>", true},
+		{"p.test;branch=z9hG4bK-p, SIP/2.0/UDP 192.0.2.10", "<sip:10.0.0.30;lr;transport=tcp>", true},
+		{"192.0.2.30;branch=z9hG4bK-p, SIP/2.0/UDP 192.0.2.10", "<sip:p.test;lr;transport=tcp>", true},
+		/* another before it is */
+		{"192.0.2.30;branch=z9hG4bK-p, SIP/2.0/UDP 192.0.2.10", "<sip:192.0.2.31;lr>", false},
+		/* or we ourselves, and the request is a spiral */
+		{"192.0.2.30;branch=z9hG4bK-p, SIP/2.0/UDP 192.0.2.1", "<sip:hfrAAAAAAAAAAAA@192.0.2.1;lr>",
+		 false},
+	};
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		const struct relayed *c = &all[i];
+		struct harness *h = s_start();
+		uint64_t conn = h_conn_open(h, "tcp:192.0.2.30:40000");
+		H_REQ(h, .conn = conn, .ruri = "sip:bob@192.0.2.21", .via = c->vias,
+		      .extra = c->record_route[0] ? h_keepf(h, "Record-Route: %s\n", c->record_route) : "");
+		const struct sip_msg *m = h_expect_request(h, H_A, "INVITE");
+		const char *rr = h_hdr(h, m, "Record-Route", 0);
+		if ((strstr(rr, "<sip:hff") != NULL) != c->stays)
+			fail_msg("%u: %s", i, rr);
+		h_stop(h);
+	}
+}
+
 /* A token with another dialog's flow, or one changed on the way, is no token at all. */
 static void test_forged(void **state)
 {
@@ -325,6 +363,7 @@ int main(void)
 		cmocka_unit_test(test_tls_and_a_restart),
 		cmocka_unit_test(test_dead_connection),
 		cmocka_unit_test(test_back_over_the_same),
+		cmocka_unit_test(test_proxy_out_of_the_dialog),
 		cmocka_unit_test(test_forged),
 		cmocka_unit_test(test_registered_connection),
 		cmocka_unit_test(test_registered_datagrams),
