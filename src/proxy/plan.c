@@ -66,11 +66,14 @@ static bool is_own_domain(const struct proxy *p, const struct sip_uri *u)
 	return u->port == 0;
 }
 
-/* Takes our own values off the top of the route set (two when the request changes listeners here, RFC 5658). */
+#define ROUTES_OWN_MAX 64
+
+/* Takes our own values off the top of the route set: two when the request changes listeners here (RFC 5658), more when it passed us more than
+ * once (a spiral) and nobody in between stayed in the dialog. The last one is of the side that the request goes to. */
 static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool authorized, struct plan *plan)
 {
 	struct sip_values it = {0};
-	struct slice v;
+	struct slice v, token = SLICE_NONE;
 	struct sip_uri u;
 	unsigned total = UINT_MAX, i;
 
@@ -86,11 +89,14 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 		struct sip_nameaddr na;
 		if (sip_nameaddr_parse(v, &na) < 0 || sip_uri_parse(na.uri, &u) < 0)
 			return 400;
-		if (plan->route.own < 2 && plan->route.own == i &&
+		if (plan->route.own < ROUTES_OWN_MAX &&
 		    (self_is_uri(p, &u) || (i == 0 && is_own_domain(p, &u)))) {
-			authorized = authorized || token_route_check(&p->keys, m, u.user, &plan->toward);
-			/* The second names the side that the request leaves on. */
-			if (i == 1 || (plan->route.last_used && i == 0))
+			if (!slice_eq(u.user, token) && token_route_check(&p->keys, m, u.user, &plan->toward)) {
+				authorized = true;
+				token = u.user;
+			}
+			/* Any but the first may name another side than the request came in on. */
+			if (i > 0 || plan->route.last_used)
 				plan->route.listener = (int16_t)self_uri_listener(p, &u);
 			plan->route.own++;
 			continue;

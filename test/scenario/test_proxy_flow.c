@@ -209,6 +209,32 @@ static void test_proxy_out_of_the_dialog(void **state)
 	}
 }
 
+/* A request passes us, a proxy that stays out of the dialog, and us again: all of our Record-Routes come back at once, and the last one
+ * knows the caller's connection. */
+static void test_spiral(void **state)
+{
+	(void)state;
+	struct harness *h = s_start();
+	struct dialog d = establish(h, "tcp:" CALLER_ADDR), spiral = d;
+	const char *second = strchr(d.callee_route, '\n') + 1;
+	char *first =
+		h_keepf(h, "Record-%.*sRecord-%s", (int)(second - d.callee_route), d.callee_route, second);
+
+	H_REQ(h, .from = "192.0.2.30:5060", .ruri = "sip:bob@192.0.2.22;transport=tcp",
+	      .via = "192.0.2.30;branch=z9hG4bK-p, SIP/2.0/UDP 192.0.2.1:5060", .extra = first);
+	const struct sip_msg *m = h_expect_request(h, H_B, "INVITE");
+	assert_int_equal(h_hdr_count(m, "Record-Route"), 4);
+	spiral.callee_route = h_route_set(h, m);
+	H_REP(h, m, 200);
+	h_forget(h);
+	CALLEE(h, spiral, "BYE", .ruri = "sip:alice@10.0.0.7;transport=tcp");
+	m = h_expect_request(h, CALLER_ADDR, "BYE");
+	assert_true(h_sent_conn(h, m) == d.conn);
+	assert_null(h_hdr(h, m, "Route", 0));
+	h_expect_silence(h);
+	h_stop(h);
+}
+
 /* A token with another dialog's flow, or one changed on the way, is no token at all. */
 static void test_forged(void **state)
 {
@@ -364,6 +390,7 @@ int main(void)
 		cmocka_unit_test(test_dead_connection),
 		cmocka_unit_test(test_back_over_the_same),
 		cmocka_unit_test(test_proxy_out_of_the_dialog),
+		cmocka_unit_test(test_spiral),
 		cmocka_unit_test(test_forged),
 		cmocka_unit_test(test_registered_connection),
 		cmocka_unit_test(test_registered_datagrams),
