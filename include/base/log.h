@@ -39,6 +39,9 @@ struct log_limiter {
 	_Atomic uint64_t missed; /* atomic */
 };
 bool log_limit(struct log_limiter *l, unsigned burst, uint64_t *suppressed);
+/* The end of the line that passed: " (7 such lines left out)", or nothing for 0. Gives `out`. */
+#define LOG_LEFT_OUT_MAX 48 /* bytes */
+const char *log_left_out(uint64_t suppressed, char out[static LOG_LEFT_OUT_MAX]);
 
 /* Lines that did not fit into the queue since the start. */
 uint64_t log_dropped(void);

@@ -1,6 +1,8 @@
 #include "base/log_p.h"
 
+#include <inttypes.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 bool log_limit_at(struct log_limiter *l, unsigned burst, uint64_t *suppressed, nsec_t now)
 {
@@ -24,4 +26,12 @@ bool log_limit_at(struct log_limiter *l, unsigned burst, uint64_t *suppressed, n
 bool log_limit(struct log_limiter *l, unsigned burst, uint64_t *suppressed)
 {
 	return log_limit_at(l, burst, suppressed, clock_mono_ns());
+}
+
+const char *log_left_out(uint64_t suppressed, char out[static LOG_LEFT_OUT_MAX])
+{
+	out[0] = 0;
+	if (suppressed)
+		snprintf(out, LOG_LEFT_OUT_MAX, " (%" PRIu64 " such lines left out)", suppressed);
+	return out;
 }

@@ -99,12 +99,12 @@ static void challenge(struct proxy *p, struct packet *pk, const struct digest_re
 static void log_wrong(const struct packet *pk, struct slice user, struct slice realm)
 {
 	static struct log_limiter limiter;
-	char text[ADDR_STRLEN];
-	uint64_t missed;
+	char text[ADDR_STRLEN], left_out[LOG_LEFT_OUT_MAX];
+	uint64_t missed = 0;
 
 	if (log_limit(&limiter, AUTH_LOG, &missed))
-		log_info("auth", "wrong credentials for " SLICE_FMT "@" SLICE_FMT " from %s", SLICE_ARG(user),
-			 SLICE_ARG(realm), addr_str(&pk->flow.remote, text));
+		log_info("auth", "wrong credentials for " SLICE_FMT "@" SLICE_FMT " from %s%s", SLICE_ARG(user),
+			 SLICE_ARG(realm), addr_str(&pk->flow.remote, text), log_left_out(missed, left_out));
 }
 
 /* True if `uri` is that of the user: "a user may register or call only as itself". */

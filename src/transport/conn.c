@@ -386,13 +386,14 @@ static void conn_log_end(const struct conn *c, enum conn_cause cause)
 	static struct log_limiter limiter;
 	bool normal = cause == CONN_PEER || cause == CONN_IDLE || cause == CONN_SHUTDOWN;
 	enum log_level level = normal ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO;
-	char text[ADDR_STRLEN];
-	uint64_t missed;
+	char text[ADDR_STRLEN], left_out[LOG_LEFT_OUT_MAX];
+	uint64_t missed = 0;
 
 	if (log_enabled(level) && log_limit(&limiter, CONN_LOG, &missed))
-		log_write(level, "transport", "connection %llu %s %s:%s closed: %s", (unsigned long long)c->id,
-			  c->inbound ? "from" : "to", flow_proto_label((enum flow_proto)c->proto),
-			  addr_str(&c->remote, text), conn_cause_name(cause));
+		log_write(level, "transport", "connection %llu %s %s:%s closed: %s%s",
+			  (unsigned long long)c->id, c->inbound ? "from" : "to",
+			  flow_proto_label((enum flow_proto)c->proto), addr_str(&c->remote, text),
+			  conn_cause_name(cause), log_left_out(missed, left_out));
 }
 
 void conn_close(struct conn *c, enum conn_cause cause)

@@ -326,8 +326,8 @@ bool conn_table_admit(struct streams *s, unsigned listener, const struct config_
 	static struct log_limiter limiter;
 	struct stream_listener *l = &s->listener[listener];
 	enum counter_id why = CNT_CONN_REFUSED_LIMIT;
-	char text[ADDR_STRLEN];
-	uint64_t missed;
+	char text[ADDR_STRLEN], left_out[LOG_LEFT_OUT_MAX];
+	uint64_t missed = 0;
 
 	if (atomic_fetch_add_explicit(&l->count, 1, memory_order_relaxed) < o->max_connections) {
 		if (!inbound || source_enter(s, remote, o->max_connections_per_address))
@@ -337,9 +337,10 @@ bool conn_table_admit(struct streams *s, unsigned listener, const struct config_
 	atomic_fetch_sub_explicit(&l->count, 1, memory_order_relaxed);
 	count(why);
 	if (log_limit(&limiter, 1, &missed))
-		log_warning("transport", "connection %s %s refused: %s reached", inbound ? "from" : "to",
+		log_warning("transport", "connection %s %s refused: %s reached%s", inbound ? "from" : "to",
 			    addr_str(remote, text),
-			    why == CNT_CONN_REFUSED_LIMIT ? "max_connections" : "max_connections_per_address");
+			    why == CNT_CONN_REFUSED_LIMIT ? "max_connections" : "max_connections_per_address",
+			    log_left_out(missed, left_out));
 	return false;
 }
 

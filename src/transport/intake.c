@@ -23,7 +23,7 @@ bool intake_malformed(struct acceptor *a, const struct origin *o, const struct f
 {
 	static struct log_limiter limiter;
 	const struct sip_msg *m = &a->room.msg;
-	char text[ADDR_STRLEN];
+	char text[ADDR_STRLEN], left_out[LOG_LEFT_OUT_MAX];
 	uint64_t missed = 0;
 
 	if (!m->request) {
@@ -37,8 +37,8 @@ bool intake_malformed(struct acceptor *a, const struct origin *o, const struct f
 	count(CNT_REFUSED_MALFORMED);
 	refuse_send(a, o, m, f, m->error, m->error_text, SLICE_NONE);
 	if (log_limit(&limiter, INTAKE_LOG_BURST, &missed))
-		log_info("transport", "malformed request from %s: %s", addr_str(&f->remote, text),
-			 m->error_text);
+		log_info("transport", "malformed request from %s: %s%s", addr_str(&f->remote, text),
+			 m->error_text, log_left_out(missed, left_out));
 	return true;
 }
 

@@ -120,11 +120,12 @@ static int do_connect(struct conn *c)
 static void log_handshake(const struct conn *c, const char *err)
 {
 	static struct log_limiter limiter;
-	char text[ADDR_STRLEN];
-	uint64_t missed;
+	char text[ADDR_STRLEN], left_out[LOG_LEFT_OUT_MAX];
+	uint64_t missed = 0;
 	if (log_limit(&limiter, 5, &missed))
-		log_warning("transport", "TLS handshake %s %s failed: %s",
-			    c->inbound ? "with client" : "with server", addr_str(&c->remote, text), err);
+		log_warning("transport", "TLS handshake %s %s failed: %s%s",
+			    c->inbound ? "with client" : "with server", addr_str(&c->remote, text), err,
+			    log_left_out(missed, left_out));
 }
 
 /* 0, or -errno; the failure is logged. */
