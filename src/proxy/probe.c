@@ -2,6 +2,7 @@
 #include "proxy_p.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/log.h"
@@ -24,17 +25,24 @@ struct prober {
 	struct probe probe[];
 };
 
-static void probe_result(struct probe *b, bool ok)
+/* `why` it failed; NULL: it did not. */
+static void probe_result(struct probe *b, const char *why)
 {
+	bool ok = !why;
+
 	timer_stop(b->proxy->wheel, &b->timeout);
 	atomic_fetch_add_explicit(&b->state->probes, 1, memory_order_relaxed);
 	if (ok)
 		atomic_store_explicit(&b->state->rtt, clock_mono_ns() - b->sent, memory_order_relaxed);
 	else
 		atomic_fetch_add_explicit(&b->state->failed, 1, memory_order_relaxed);
-	if (atomic_exchange_explicit(&b->state->down, !ok, memory_order_relaxed) != !ok)
-		log_warning("gateway", "%s: target %s %s", b->gateway->name, b->target->text,
-			    ok ? "answers again" : "does not answer, it is skipped");
+	if (atomic_exchange_explicit(&b->state->down, !ok, memory_order_relaxed) == !ok)
+		return;
+	if (ok)
+		log_warning("gateway", "%s: target %s answers again", b->gateway->name, b->target->text);
+	else
+		log_warning("gateway", "%s: target %s does not answer, it is skipped: %s", b->gateway->name,
+			    b->target->text, why);
 }
 
 static void probe_send(struct probe *b, const struct resolver_hop *hop)
@@ -43,7 +51,7 @@ static void probe_send(struct probe *b, const struct resolver_hop *hop)
 	int l = self_listener(p, hop->proto, &hop->addr, -1);
 
 	if (l < 0) {
-		probe_result(b, false);
+		probe_result(b, "no listen section for its transport and address family");
 		return;
 	}
 	struct flow out = {.proto = hop->proto, .listener = (uint16_t)l, .remote = hop->addr};
@@ -51,7 +59,7 @@ static void probe_send(struct probe *b, const struct resolver_hop *hop)
 	if (out.proto != FLOW_UDP &&
 	    (!p->lower.connect ||
 	     p->lower.connect(p->lower.ctx, &out, b->target->uri.host, &ack_timeout) < 0)) {
-		probe_result(b, false);
+		probe_result(b, "no connection can be opened");
 		return;
 	}
 	struct options_args a = {
@@ -59,7 +67,7 @@ static void probe_send(struct probe *b, const struct resolver_hop *hop)
 	b->sent = clock_mono_ns();
 	if (options_send(p, &a, &b->client) < 0) {
 		b->client = NULL;
-		probe_result(b, false);
+		probe_result(b, "no room for another transaction");
 	}
 }
 
@@ -80,7 +88,7 @@ static void probe_next(struct timer *t, msec_t now)
 		pending_add(p, &b->pending, PENDING_PROBE);
 		if (err != -EAGAIN || p->lower.resolve(p->lower.ctx, &b->target->uri, b->pending.ref) < 0) {
 			pending_remove(p, &b->pending);
-			probe_result(b, false);
+			probe_result(b, "its name cannot be looked up");
 		}
 	}
 }
@@ -104,27 +112,38 @@ static void probe_timeout(struct timer *t, msec_t now)
 
 	(void)now;
 	probe_drop(b);
-	probe_result(b, false);
+	probe_result(b, "nothing came within probe_timeout");
 }
 
 void probe_response(void *owner, unsigned status)
 {
 	struct probe *b = owner;
+	char why[32];
 
 	if (status < 200)
 		return;
 	probe_drop(b);
 	/* 408 and 503 are what stands between us and the target saying that it is not there. */
+	snprintf(why, sizeof(why), "it says %u", status);
 	if (timer_is_set(&b->timeout))
-		probe_result(b, status != 408 && status != 503);
+		probe_result(b, status == 408 || status == 503 ? why : NULL);
 }
 
-void probe_unacked(void *owner)
+void probe_failed(void *owner, const char *why)
 {
 	struct probe *b = owner;
 
-	probe_drop(b); /* the next one need not wait for Timer F */
-	probe_result(b, false);
+	probe_drop(b);
+	if (timer_is_set(&b->timeout))
+		probe_result(b, why);
+}
+
+void probe_lost(void *owner)
+{
+	const struct probe *b = owner;
+
+	probe_failed(owner, b->proxy->conn_lost ? "its connection has ended, or cannot be opened"
+						: "its host or port cannot be reached");
 }
 
 void probe_gone(void *owner)
@@ -140,7 +159,8 @@ void probe_resolved(struct proxy *p, struct pending *w, const struct resolver_an
 
 	(void)p;
 	if (a->error)
-		probe_result(b, false);
+		probe_result(b,
+			     a->error == -ENOENT ? "its name does not exist" : "its name cannot be looked up");
 	else
 		probe_send(b, &a->hop[0]);
 }

@@ -25,7 +25,7 @@ static void up_timeout(void *owner, struct txn *t)
 	if (*(uint8_t *)owner == OWNER_BRANCH)
 		context_client_failed(owner, 408, CNT_BRANCH_TIMEOUT);
 	else if (*(uint8_t *)owner == OWNER_PROBE)
-		probe_response(owner, 408);
+		probe_failed(owner, "nothing came in time");
 	else if (*(uint8_t *)owner == OWNER_QUALIFY)
 		qualify_response(owner, 408);
 }
@@ -38,7 +38,7 @@ static void up_transport_error(void *owner, struct txn *t)
 		context_client_failed(
 			b, 503, b->context->proxy->conn_lost ? CNT_BRANCH_CONN_LOST : CNT_BRANCH_TRANSPORT);
 	} else if (*(uint8_t *)owner == OWNER_PROBE)
-		probe_response(owner, 503);
+		probe_lost(owner);
 	else if (*(uint8_t *)owner == OWNER_QUALIFY)
 		qualify_response(owner, 503);
 }
@@ -49,7 +49,7 @@ static void up_unacked(void *owner, struct txn *t)
 	if (*(uint8_t *)owner == OWNER_BRANCH)
 		context_client_unacked(owner);
 	else if (*(uint8_t *)owner == OWNER_PROBE)
-		probe_unacked(owner);
+		probe_failed(owner, "its host does not acknowledge what it is sent");
 	else if (*(uint8_t *)owner == OWNER_QUALIFY)
 		qualify_response(owner, 408);
 }

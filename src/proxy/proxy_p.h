@@ -441,7 +441,8 @@ void sweep_stop(struct proxy *p);
 int probe_start(struct proxy *p); /* for the current configuration */
 void probe_stop(struct proxy *p);
 void probe_response(void *owner, unsigned status);
-void probe_unacked(void *owner);
+void probe_failed(void *owner, const char *why);
+void probe_lost(void *owner); /* the network says so */
 void probe_gone(void *owner);
 void probe_resolved(struct proxy *p, struct pending *w, const struct resolver_answer *a);
 
