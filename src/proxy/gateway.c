@@ -161,7 +161,8 @@ void gateway_targets(struct proxy *p, unsigned g, const struct sip_msg *m, const
 		    !atomic_load_explicit(&p->states->state[base + order[i]].down, memory_order_relaxed))
 			gateway_add(&gw->target[order[i]], plan, set);
 	/* All are said to be down: a probe may be wrong, a refused call is certainly lost. */
-	for (unsigned i = 0; i < n && set->count == 0; i++)
+	bool none = set->count == 0;
+	for (unsigned i = 0; i < n && none; i++)
 		gateway_add(&gw->target[order[i]], plan, set);
 	if (set->count == 0) {
 		set->reject = plan->uri.scheme == SIP_SCHEME_OTHER  ? 416

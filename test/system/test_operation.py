@@ -386,5 +386,23 @@ def test_gateway_probe_of_a_closed_port():
     caller.expect(200)
 
 
+def test_gateway_all_down():
+    """When every probe fails, the probes may be wrong: all targets are tried, not just the first."""
+    second = Agent()
+    proxy = Proxy(gateway("carrier", uri(free_port()), uri(second.port), probe_interval="200ms", probe_timeout="5s"))
+    second.respond(second.expect("OPTIONS"), 503)
+    wait_until("both targets are down", lambda: proxy.metric("gateway_target_up") == 0)
+    check(re.search(r"does not answer, it is skipped: its host or port cannot be reached", proxy.log_text()), "why the first")
+    check(re.search(r"does not answer, it is skipped: it says 503", proxy.log_text()), "why the second")
+    caller = Agent(proxy=proxy)
+    caller.send(caller.request("MESSAGE", f"sip:100@127.0.0.1:{proxy.port}"))
+    for _ in range(20):  # probes go on meanwhile
+        m = second.receive()
+        if m.method == "MESSAGE":
+            second.respond(m, 200, "OK")
+            break
+    caller.expect(200)
+
+
 if __name__ == "__main__":
     run(globals())
