@@ -80,6 +80,7 @@ static unsigned branch_begin(struct branch *b, long n, const char *branch, const
 		return 503;
 	}
 	count(CNT_BRANCHES);
+	journal_branch_sent(b);
 	if (c->invite)
 		branch_set_timer(b, p->config->timers.c);
 	return 0;
@@ -126,7 +127,7 @@ static unsigned branch_send(struct branch *b, const struct resolver_hop *hop)
 
 	int err = forward_flow(p, &a, hop, &out, &ack_timeout);
 	if (err < 0) {
-		count(CNT_BRANCH_TRANSPORT);
+		journal_branch_failed(b, CNT_BRANCH_TRANSPORT);
 		return err == -EPROTO ? 480 : 503;
 	}
 	a.out = &out;
@@ -187,7 +188,7 @@ static unsigned branch_find(struct branch *b)
 	if (err == 0)
 		return branch_send(b, &hop);
 	if (err != -EAGAIN) {
-		count(CNT_BRANCH_TRANSPORT);
+		journal_branch_failed(b, CNT_BRANCH_TRANSPORT);
 		if (err == -EPROTONOSUPPORT && uri.scheme == SIP_SCHEME_SIPS)
 			return 480; /* as in branch_send: without TLS it is not reachable (RFC 5630) */
 		return err == -EINVAL ? 416 : 503;
@@ -195,7 +196,7 @@ static unsigned branch_find(struct branch *b)
 	pending_add(p, &b->pending, PENDING_BRANCH);
 	if (p->lower.resolve(p->lower.ctx, &uri, b->pending.ref) < 0) {
 		pending_remove(p, &b->pending);
-		count(CNT_BRANCH_DNS);
+		journal_branch_failed(b, CNT_BRANCH_DNS);
 		return 503;
 	}
 	return 0;
@@ -225,7 +226,7 @@ void branch_go(struct branch *b)
 		status = branch_send_flow(b);
 		b->flow_failed = status == 430;
 		if (b->flow_failed)
-			count(CNT_BRANCH_CONN_LOST);
+			journal_branch_failed(b, CNT_BRANCH_CONN_LOST);
 	}
 	if (!t->has_flow || (b->flow_failed && t->fallback))
 		status = branch_find(b);
@@ -239,7 +240,7 @@ void branch_resolved(struct branch *b, const struct resolver_answer *a)
 	if (b->done)
 		return;
 	if (a->error) {
-		count(CNT_BRANCH_DNS);
+		journal_branch_failed(b, CNT_BRANCH_DNS);
 		/* 16.9: what cannot be reached is a 503; a name that does not exist leads nowhere, 404. */
 		branch_fail(b, a->error == -ENOENT ? 404 : 503);
 		return;
@@ -376,7 +377,7 @@ static void branch_timer(struct timer *t, msec_t now)
 	if (b->done)
 		return;
 	if (!b->cancel_sent) {
-		count(CNT_BRANCH_TIMER_C);
+		journal_branch_failed(b, CNT_BRANCH_TIMER_C);
 		if (b->provisional) {
 			branch_cancel(b);
 			return;

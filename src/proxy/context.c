@@ -348,9 +348,10 @@ void context_response(struct branch *b, const struct sip_msg *m)
 		/* It is over here, and the caller has to hear of that; but there is nothing to pass on. */
 		count(CNT_DROP_MALFORMED_RESPONSE);
 		context_branch_done(b, 502, NULL);
-	} else if (!b->done)
+	} else if (!b->done) {
+		journal_branch_answered(b, m->status);
 		context_branch_done(b, m->status, m);
-	else if (m->status < 300 && c->invite) {
+	} else if (m->status < 300 && c->invite) {
 		branch_confirmed(b, m);
 		context_forward(c, m); /* a 2xx again: the caller's ACK is yet to come (RFC 6026) */
 	}
@@ -363,7 +364,7 @@ void context_client_failed(struct branch *b, unsigned status, enum counter_id ca
 
 	if (b->done)
 		return;
-	count(cause);
+	journal_branch_failed(b, cause);
 	if (status == 408)
 		branch_heard(b); /* it was sent, and for long enough */
 	context_branch_done(b, c->cancelled && status == 408 ? 487 : status, NULL);
@@ -375,7 +376,7 @@ void context_client_unacked(struct branch *b)
 
 	if (b->done)
 		return;
-	count(CNT_BRANCH_ACK_TIMEOUT);
+	journal_branch_failed(b, CNT_BRANCH_ACK_TIMEOUT);
 	b->unacked = 1;
 	context_branch_done(b, c->cancelled ? 487 : 503, NULL);
 }

@@ -31,6 +31,7 @@ struct pending {
 };
 
 struct source_cache;
+struct branch;
 
 struct proxy {
 	const struct config *config;
@@ -130,6 +131,14 @@ struct txn_timers proxy_txn_timers(const struct config *c);
 /* Sends what is a message of ours. A response whose connection is gone finds another one (18.2.2); a request does not: its
  * transaction, if it has one, hears of the connection's end. */
 void proxy_send(struct proxy *p, const struct flow *to, struct slice bytes);
+
+/* --- journal.c: what the log tells of requests; lines a second are limited --- */
+void journal_refused(const struct packet *pk, unsigned status,
+		     const char *reason); /* an answer of our own; reason NULL: the default */
+void journal_branch_failed(const struct branch *b,
+			   enum counter_id cause); /* counts it, too: one of CNT_BRANCH_* */
+void journal_branch_sent(const struct branch *b);
+void journal_branch_answered(const struct branch *b, unsigned status); /* its final response */
 
 /* --- pending.c --- */
 void pending_add(struct proxy *p, struct pending *w, enum pending_kind kind); /* gives it its ref */

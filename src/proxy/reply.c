@@ -30,8 +30,10 @@ long reply_build(struct proxy *p, const struct packet *pk, unsigned status, cons
 	struct sip_reply r = {.status = status, .reason = reason, .source = &pk->flow.remote, .extra = extra};
 	long n = sip_reply_build(pk->msg, &r, p->out, sizeof(p->out));
 
-	if (n > 0)
+	if (n > 0) {
 		count_generated(status);
+		journal_refused(pk, status, reason);
+	}
 	return n;
 }
 

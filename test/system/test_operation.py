@@ -15,8 +15,9 @@ import threading
 import time
 
 sys.dont_write_bytecode = True
-from system import (Agent, Message, Proxy, Skip, SLOW, check, equal, free_port, gateway, run, udp_port_open, uri,  # noqa: E402
+from system import (Agent, Message, Proxy, ROOT, Skip, SLOW, check, equal, free_port, gateway, run, udp_port_open, uri,  # noqa: E402
                     wait_until)
+from users import credentials  # noqa: E402
 
 
 class Callee(Agent, threading.Thread):
@@ -402,6 +403,95 @@ def test_gateway_all_down():
             second.respond(m, 200, "OK")
             break
     caller.expect(200)
+
+
+# --- what became of a call ---------------------------------------------------------------------------------------
+
+def call_id(text):
+    return re.search(r"Call-ID: (\S+)", text).group(1)
+
+
+def test_log_of_a_refusal():
+    """The log tells who was refused what, with the address before anything that he has written; a flood does not fill it."""
+    proxy = Proxy()
+    agent = Agent(proxy=proxy)
+    text = agent.request("INVITE", "sip:x@elsewhere.example")
+    agent.send(text)
+    agent.expect(403)
+    line = wait_until("the line", lambda: re.search(r"INFO proxy: refused (.*)", proxy.log_text())).group(1)
+    equal(line, f"udp:127.0.0.1:{agent.port}: 403 Relaying Forbidden: INVITE sip:x@elsewhere.example, From {agent.uri}, "
+          f"Call-ID {call_id(text)}", "the line")
+    for _ in range(100):
+        agent.send(agent.request("MESSAGE", "sip:y@elsewhere.example"))
+        agent.expect(403)
+    check(proxy.log_text().count("refused") < 60, "a few lines a second")
+
+    def left_out():
+        agent.send(agent.request("MESSAGE", "sip:y@elsewhere.example"))
+        agent.expect(403)
+        return re.search(r"\((\d+) such lines left out\)", proxy.log_text())
+
+    check(int(wait_until("the number of those left out", left_out).group(1)) > 0, "how many")
+
+
+def test_log_of_a_failed_call():
+    """Why a call failed: each target that was tried, and what the caller got."""
+    second = Agent()
+    closed = free_port()
+    proxy = Proxy(gateway("carrier", uri(closed), uri(second.port)))
+    caller = Agent(proxy=proxy)
+    text = caller.request("INVITE", f"sip:100@127.0.0.1:{proxy.port}")
+    caller.send(text)
+    second.respond(second.expect("INVITE"), 503)
+    caller.ack(text, caller.expect(500))
+    number = call_id(text)
+    wait_until("the line about the answer", lambda: "500 Server Internal Error" in proxy.log_text())
+    lines = [line.split("proxy: ", 1)[1] for line in proxy.log_text().splitlines() if number in line]
+    equal(lines[:2], [f"INVITE to udp:127.0.0.1:{closed} failed: transport, Call-ID {number}",
+                      f"INVITE to udp:127.0.0.1:{second.port} is answered with 503, Call-ID {number}"], "the targets")
+    check(lines[2].startswith(f"refused udp:127.0.0.1:{caller.port}: 500 "), lines[2])
+    equal(len(lines), 3, "lines")
+
+
+def test_debug_log_of_a_call():
+    """At level debug the log also tells where each request goes, and what came back."""
+    callee = Agent()
+    proxy = Proxy(gateway("carrier", uri(callee.port)), log="level = debug")
+    caller = Agent(proxy=proxy)
+    text = caller.request("INVITE", f"sip:100@127.0.0.1:{proxy.port}")
+    caller.send(text)
+    callee.respond(callee.expect("INVITE"), 486)
+    caller.ack(text, caller.expect(486))
+    number = call_id(text)
+    wait_until("the answer", lambda: f"answered with 486, Call-ID {number}" in proxy.log_text())
+    check(f"INVITE sip:100@127.0.0.1:{proxy.port} from udp:127.0.0.1:{caller.port} goes to udp:127.0.0.1:{callee.port}, "
+          f"Call-ID {number}" in proxy.log_text(), "where it goes")
+
+
+def test_fail2ban_filter():
+    """The filter finds the address of who is refused or tries passwords, in text and JSON, and only that one."""
+    with open(os.path.join(ROOT, "conf", "fail2ban", "holdfast.conf")) as f:
+        text = f.read()
+    head = re.search(r"(?m)^head = (.*)$", text).group(1)
+    rules = [re.compile(line.replace("%(head)s", head).replace("<HOST>", r"(?P<host>[0-9a-f.:]+)"))
+             for line in re.search(r"(?ms)^failregex = (.*)", text).group(1).strip().split("\n            ")]
+    equal(len(rules), 2, "rules")
+    for form in ("text", "json"):
+        proxy = Proxy('domain "local.test" { }\n', log=f"format = {form}")
+        agent = Agent(proxy=proxy)
+        agent.send(agent.request("INVITE", "sip:refused-udp:192.0.2.66@elsewhere.example"))
+        agent.expect(403)
+        name = "x from 192.0.2.66:1"
+        register = agent.request("REGISTER", "sip:local.test", to="sip:x@local.test")
+        agent.send(register)
+        answer = credentials(agent.expect(401), "REGISTER", "sip:local.test", name, "no")
+        agent.send(agent.request("REGISTER", "sip:local.test", to="sip:x@local.test", headers=[answer]))
+        agent.expect(401)
+        wait_until("both lines", lambda: "refused" in proxy.log_text() and "wrong credentials" in proxy.log_text())
+        lines = proxy.log_text().splitlines()
+        for rule in rules:
+            found = [m.group("host") for m in map(rule.search, lines) if m]
+            equal(found, ["127.0.0.1"], f"{rule.pattern} in {lines}")
 
 
 if __name__ == "__main__":
