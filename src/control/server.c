@@ -62,7 +62,14 @@ static int take_over(struct server *s, char *err, size_t errlen)
 	if (rc < 0)
 		return rc;
 	rc = takeover_receive(s->config->control.socket, &s->inherited, err, errlen);
-
+	if (rc == -EPIPE || rc == -ECONNRESET) {
+		/* It has ended in the middle of it, and nobody serves: the store has the calls, as after a crash. */
+		log_error("main", "%s; starting as usual", err);
+		inherit_deinit(&s->inherited);
+		s->inherited = (struct inheritance){0};
+		err[0] = 0;
+		return 0;
+	}
 	if (rc != -ENOENT)
 		return rc;
 	log_info("main", "takeover: no process runs behind %s; starting as usual", s->config->control.socket);

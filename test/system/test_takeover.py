@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -226,6 +227,31 @@ def test_a_new_process_that_fails_leaves_nothing_behind():
 def test_without_a_running_process_it_starts():
     proxy = Proxy(arguments=["--takeover"])
     check("no process runs" in proxy.log_text(), "the log says so")
+
+
+def test_the_old_process_ends_in_the_middle():
+    """Then nobody serves any more: the new one starts as after a crash, instead of giving up as well."""
+    proxy = Proxy(arguments=["--takeover"], start=False)
+    with socket.socket(socket.AF_UNIX) as old:
+        old.bind(proxy.control)
+        old.listen()
+
+        def die():
+            asked, _ = old.accept()
+            to = re.search(rb"to=(\S+)", asked.recv(4096)).group(1).decode()
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+                s.connect(to)
+            asked.close()
+            old.close()
+
+        thread = threading.Thread(target=die)
+        thread.start()
+        proxy.start()
+        thread.join()
+    check("not all came over" in proxy.log_text(), "the log says so")
+    caller = Agent(proxy=proxy)
+    caller.send(caller.request("OPTIONS", uri(proxy.port)))
+    caller.expect(200)
 
 
 run(globals())
