@@ -70,6 +70,13 @@ static void render_process(struct buf *b, double started)
 			   "# TYPE process_open_fds gauge\n"
 			   "process_open_fds %" PRIu64 "\n",
 			   v);
+	struct rlimit rl;
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0)
+		buf_printf(b,
+			   "# HELP process_max_fds Open file descriptors that there may be\n"
+			   "# TYPE process_max_fds gauge\n"
+			   "process_max_fds %" PRIu64 "\n",
+			   (uint64_t)rl.rlim_cur);
 }
 
 void http_render_metrics(const struct http_source *src, double started, struct buf *b)

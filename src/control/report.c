@@ -3,6 +3,8 @@
 
 #include "proxy/gateway.h"
 #include "server_p.h"
+#include "store/db.h"
+#include "store/store.h"
 
 static void label(struct buf *b, const char *text)
 {
@@ -58,6 +60,27 @@ static void gateways(struct server *s, struct buf *b)
 	pthread_mutex_unlock(&s->report);
 }
 
+static void store_use(struct server *s, struct buf *b)
+{
+	struct store_env *e = s->store ? store_shared(s->store) : NULL;
+	uint64_t used = 0, max = 0;
+
+	if (!e)
+		return;
+	store_env_size(e, &used, &max);
+	buf_printf(b,
+		   "# HELP holdfast_registered_addresses Addresses that have a registration\n"
+		   "# TYPE holdfast_registered_addresses gauge\n"
+		   "holdfast_registered_addresses %" PRIu64 "\n"
+		   "# HELP holdfast_store_used_bytes What registrations take of store.map_size\n"
+		   "# TYPE holdfast_store_used_bytes gauge\n"
+		   "holdfast_store_used_bytes %" PRIu64 "\n"
+		   "# HELP holdfast_store_size_bytes store.map_size\n"
+		   "# TYPE holdfast_store_size_bytes gauge\n"
+		   "holdfast_store_size_bytes %" PRIu64 "\n",
+		   (uint64_t)store_count(e, STORE_LOCATION), used, max);
+}
+
 static void report_metrics(void *ctx, struct buf *b)
 {
 	struct server *s = ctx;
@@ -78,6 +101,7 @@ static void report_metrics(void *ctx, struct buf *b)
 		   "# TYPE holdfast_log_lines_dropped_total counter\nholdfast_log_lines_dropped_total %" PRIu64
 		   "\n",
 		   log_dropped());
+	store_use(s, b);
 	gateways(s, b);
 }
 

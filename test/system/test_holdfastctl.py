@@ -212,6 +212,8 @@ def test_registrations():
           "REGISTER")
     j = ctl_json(proxy, "registrations", f"bob@{DOMAIN}")
     equal(j["addresses"], 1, "addresses")
+    equal(proxy.metric("registered_addresses"), 1, "addresses in /metrics")
+    check(0 < proxy.metric("store_used_bytes") < proxy.metric("store_size_bytes"), "the store's use")
     one, two = j["registrations"]
     equal((one["aor"], one["contact"], one["q"], one["transport"], one["source"], one["reachable"]),
           (f"bob@{DOMAIN}", bob.uri, 0.5, "udp", f"127.0.0.1:{bob.port}", True), "the first")

@@ -181,6 +181,7 @@ static void test_counters(void **state)
 	assert_non_null(strstr(body, "\nholdfast_build_info{version=\"" HOLDFAST_VERSION "\"} 1\n"));
 	assert_non_null(strstr(body, "\nprocess_resident_memory_bytes "));
 	assert_non_null(strstr(body, "\nprocess_open_fds "));
+	assert_non_null(strstr(body, "\nprocess_max_fds "));
 	assert_non_null(strstr(body, "\nprocess_start_time_seconds "));
 }
 
