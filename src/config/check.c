@@ -280,7 +280,8 @@ static int listeners_check(struct load *ld)
 			const struct load_place at = {line[i], line[i] ? "listen" : "-l", c->listen[i].name,
 						      NULL};
 
-			if (c->listen[i].proto != c->listen[j].proto ||
+			/* tls is tcp to the kernel */
+			if ((c->listen[i].proto == FLOW_UDP) != (c->listen[j].proto == FLOW_UDP) ||
 			    !addr_eq(&c->listen[i].addr, &c->listen[j].addr))
 				continue;
 			if (line[i] == 0) {

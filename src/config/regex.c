@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define REGEX_SIZE_MAX \
 	20000u /* what the C library makes of an expression, characters repeated as often as it says */
@@ -75,12 +76,36 @@ static uint64_t regex_size(const char **p, bool inner)
 	return total;
 }
 
+/* A letter that the library takes as itself behind a backslash, where other languages have a class of characters; 0: none. */
+static char regex_stranger(const char *p)
+{
+	while (*p) {
+		if (*p == '[') {
+			p = regex_bracket(p);
+		} else if (*p == '\\' && p[1]) {
+			bool letter = (p[1] | 32) >= 'a' && (p[1] | 32) <= 'z';
+			if (letter && !strchr("wWsSbB", p[1]))
+				return p[1];
+			p += 2;
+		} else {
+			p++;
+		}
+	}
+	return 0;
+}
+
 int regex_compile(const char *text, regex_t *out, char *why, size_t len)
 {
 	const char *p = text;
 
 	if (regex_size(&p, false) > REGEX_SIZE_MAX) {
 		snprintf(why, len, "too many repetitions within repetitions");
+		return -EINVAL;
+	}
+	const char stranger = regex_stranger(text);
+	if (stranger) {
+		/* It would match that letter, and so nobody's number. */
+		snprintf(why, len, "\\%c is no class of characters here, digits are [0-9]", stranger);
 		return -EINVAL;
 	}
 	int rc = regcomp(out, text, REG_EXTENDED | REG_NOSUB);

@@ -92,6 +92,9 @@ static const struct {
 	{"route r { user = \"^[]a]x((b{3,200}|[[:digit:]]c){200}d*)+$\" dns = true }",
 	 "t.conf:1: route \"r\": user: \"^[]a]x((b{3,200}|[[:digit:]]c){200}d*)+$\" is not valid (too many "
 	 "repetitions within repetitions), expected a POSIX extended regular expression"},
+	{"route r { user = '^\\d{6,}$' dns = true }", "t.conf:1: route \"r\": user: \"^\\d{6,}$\" is not valid "
+						      "(\\d is no class of characters here, digits are "
+						      "[0-9]), expected a POSIX extended regular expression"},
 	{"route r { reject = \"99 No\" }", "t.conf:1: route \"r\": reject: \"99 No\" is not valid, expected a "
 					   "status and reason such as \"403 Forbidden\", "
 					   "the status from 300 to 699"},
@@ -157,6 +160,9 @@ static const struct {
 	{"\nlisten \"udp:127.0.0.1:5060\" { }\nlisten \"udp:127.0.0.1:05060\" { }",
 	 "t.conf:3: listen \"udp:127.0.0.1:05060\": is given twice, expected different addresses (first in "
 	 "line 2)"},
+	{"listen \"tcp:127.0.0.1:5061\" { }\nlisten \"tls:127.0.0.1:5061\" { certificate = a key = b }",
+	 "t.conf:2: listen \"tls:127.0.0.1:5061\": is given twice, expected different addresses (first in line "
+	 "1)"},
 	{"domain \"a.example\" { }\n\ndomain \"A.example\" { }",
 	 "t.conf:3: domain \"A.example\": is given twice, expected different titles (first in line 1)"},
 	{"gateway g { target = sip:a }\ngateway g { target = sip:b }",

@@ -122,7 +122,7 @@ static const char everything[] =
 	"\tfrom = {192.0.2.0/24, \"2001:db8::/32\", \"::1\"}\n"
 	"\tgateway = carrier\n"
 	"}\n"
-	"route no { reject = \"603 Not \\\"now\\\" \\${\" user = '^\\d$' }\n"
+	"route no { reject = \"603 Not \\\"now\\\" \\${\" user = '^\\.$' }\n"
 	"route plain { reject = 480 gateway = \"\" }\n"
 	"route rest { dns = true gateway = '' reject = '' }\n"
 	"timers { t1 = 1s t2 = 8s t4 = 10s c = 4m max_inflight = 10 max_transactions = 20 }\n"
@@ -225,7 +225,7 @@ static void assert_everything(const struct config *c)
 	assert_int_equal(r[1].gateway, -1);
 	assert_int_equal(r[1].reject, 603);
 	assert_string_equal(r[1].reject_reason, "Not \"now\" ${");
-	assert_string_equal(r[1].user, "^\\d$");
+	assert_string_equal(r[1].user, "^\\.$");
 	assert_int_equal(r[2].reject, 480);
 	assert_string_equal(r[2].reject_reason, sip_reason_default(480));
 	assert_true(r[3].dns);
