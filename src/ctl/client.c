@@ -1,6 +1,7 @@
 #include "ctl_p.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,6 +83,19 @@ static int judge(long status, const struct answer *a, json_t **out, char **text)
 	return CTL_OK;
 }
 
+static void say_unreachable(const struct ctl *c, CURL *curl, CURLcode code)
+{
+	long err = 0;
+
+	curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &err);
+	if (code != CURLE_COULDNT_CONNECT || !err)
+		fprintf(stderr, "holdfastctl: %s: %s\n", c->socket, curl_easy_strerror(code));
+	else
+		fprintf(stderr, "holdfastctl: %s: %s; %s\n", c->socket, strerror((int)err),
+			err == EACCES ? "are you the proxy's user?"
+				      : "is the proxy running, and is this its control.socket?");
+}
+
 int client_call(const struct ctl *c, const char *method, const char *path, json_t *body, json_t **out,
 		char **text)
 {
@@ -98,8 +112,7 @@ int client_call(const struct ctl *c, const char *method, const char *path, json_
 		if (code == CURLE_OK)
 			rc = judge(status, &a, out, text);
 		else if (!c->quiet)
-			fprintf(stderr, "holdfastctl: %s: %s; is the proxy running, and are you its user?\n",
-				c->socket, curl_easy_strerror(code));
+			say_unreachable(c, curl, code);
 	}
 	if (sent)
 		explicit_bzero(sent, strlen(sent));

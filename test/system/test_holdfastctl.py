@@ -54,7 +54,8 @@ def test_usage():
         equal(p.stdout, "", f"output of {arguments}")
     p = subprocess.run([CTL, "-s", "/nonexistent", "status"], capture_output=True, text=True)
     equal(p.returncode, 1, "status without a proxy")
-    check("/nonexistent" in p.stderr, p.stderr)
+    equal(p.stderr, "holdfastctl: /nonexistent: No such file or directory; is the proxy running, and is this its control.socket?\n",
+          "what it says without a proxy")
 
 
 def test_manual():
@@ -129,7 +130,8 @@ def test_permissions():
         # somebody else is refused by the kernel; the way to the socket is open to him
         os.chmod(proxy.dir, 0o755)
         p = subprocess.run([CTL, "-s", proxy.control, "status"], capture_output=True, text=True, user=65534)
-        equal((p.returncode, p.stdout), (1, ""), "as another user")
+        equal((p.returncode, p.stdout, p.stderr),
+              (1, "", f"holdfastctl: {proxy.control}: Permission denied; are you the proxy's user?\n"), "as another user")
     proxy.signal(15)
     equal(proxy.wait(), 0, "status at the end")
     check(not os.path.exists(proxy.control), "the socket was left behind")
