@@ -9,17 +9,19 @@
 
 #include "config/scan_p.h"
 
-#define SCAN_DEPTH 4 /* a list in a section is 2 */
+#define SCAN_DEPTH   4  /* a list in a section is 2 */
+#define VARIABLE_MAX 64 /* bytes of a variable's name in a message */
 
 /* Where the scan is. */
 struct cursor {
 	struct scan *s;
-	char *p;                   /* into s->text, which ends by NUL */
-	unsigned line;             /* of p, from 1 */
-	unsigned depth;            /* braces open */
-	unsigned open[SCAN_DEPTH]; /* the line of each of them */
-	bool value;                /* an equals sign was the last word */
-	const char *why;           /* what is wrong */
+	char *p;                      /* into s->text, which ends by NUL */
+	unsigned line;                /* of p, from 1 */
+	unsigned depth;               /* braces open */
+	unsigned open[SCAN_DEPTH];    /* the line of each of them */
+	bool value;                   /* an equals sign was the last word */
+	const char *why;              /* what is wrong */
+	char text[VARIABLE_MAX + 80]; /* what `why` may point to */
 };
 
 int scan_text(const char *text, size_t len, struct scan *s)
@@ -111,17 +113,41 @@ static bool comment(struct cursor *c)
 	return false;
 }
 
+/* A variable that is missing is a mistake of whoever starts us: with nothing in its place a route that was to be one domain's would be
+ * everybody's. */
+static bool is_given(struct cursor *c, size_t len)
+{
+	char *end = c->p + len, *dflt = strstr(c->p, ":-");
+	bool given = true;
+
+	if (dflt && dflt < end)
+		return true;
+	char brace = *end;
+	*end = '\0';
+	if (!getenv(c->p)) {
+		snprintf(c->text, sizeof(c->text),
+			 "the environment variable \"%.*s\" is not set, expected it or ${NAME:-default}",
+			 VARIABLE_MAX, c->p);
+		c->why = c->text;
+		given = false;
+	}
+	*end = brace;
+	return given;
+}
+
 /* p is behind "${"; true with p behind the closing brace. */
 static bool variable(struct cursor *c)
 {
 	size_t n = strcspn(c->p, "}\n");
 
-	if (c->p[n] == '}') {
-		c->p += n + 1;
-		return true;
+	if (c->p[n] != '}') {
+		c->why = "\"${\" is not closed on its line, expected \"}\"";
+		return false;
 	}
-	c->why = "\"${\" is not closed on its line, expected \"}\"";
-	return false;
+	if (!is_given(c, n))
+		return false;
+	c->p += n + 1;
+	return true;
 }
 
 static bool quoted(struct cursor *c)

@@ -309,7 +309,7 @@ static void test_environment(void **state)
 		{"store { path = \"${HF_SET}\" }", "/set"},
 		{"store { path = \"${HF_SET:-/x}/y\" }", "/set/y"},
 		{"store { path = \"/a${HF_NONE:-/x}/y\" }", "/a/x/y"},
-		{"store { path = \"/a${HF_NONE}/y\" }", "/a/y"},
+		{"store { path = \"/a${HF_NONE:-}/y\" }", "/a/y"},
 		{"store { path = \"/a${HF_EMPTY:-/x}\" }", "/a"},
 		{"store { path = ${HF_SET} }", "/set"},
 		{"store { path = ${HF_NONE:-/x} }", "/x"},
