@@ -315,6 +315,12 @@ static void stop_threads(struct server *s)
 	s->resolver = NULL;
 }
 
+void server_end_workers(struct server *s)
+{
+	worker_pool_destroy(s->workers);
+	s->workers = NULL;
+}
+
 void server_close_store(struct server *s)
 {
 	if (s->store)
@@ -330,7 +336,7 @@ void server_destroy(struct server *s)
 	if (s->streams)
 		streams_stop(s->streams);
 	keeper_stop(s->keeper);
-	worker_pool_destroy(s->workers);
+	server_end_workers(s);
 	for (unsigned i = 0; i < s->acceptor_count; i++)
 		acceptor_destroy(s->acceptor[i]);
 	free(s->acceptor);
@@ -390,7 +396,6 @@ static _Noreturn void server_leave(struct server *s, int fd)
 		control_disown(s->control);
 	stop_threads(s);
 	keeper_stop(s->keeper);
-	worker_pool_destroy(s->workers);
 	takeover_give(s, fd);
 	log_stop();
 	_exit(0);

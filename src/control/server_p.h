@@ -38,6 +38,7 @@ struct server {
 
 /* reload.c. What came of it, in `text`. 0, or -EINVAL: nothing has changed. */
 int server_reload(struct server *s, char *text, size_t len);
+void server_end_workers(struct server *s);       /* main, when no connection is left that they watch */
 void server_close_store(struct server *s);       /* main, when nobody uses it any more */
 uint64_t server_dialogs(const struct server *s); /* confirmed calls */
 double server_started(const struct server *s);

@@ -154,6 +154,7 @@ void takeover_give(struct server *s, int fd)
 		streams_export_listeners(s->streams, give_socket, &g);
 		streams_export(s->streams, TAKEOVER_GRACE, give_conn, &g);
 	}
+	server_end_workers(s); /* not before: they are told of each connection that is closed */
 	server_close_store(s);
 	buf_init(&b, room, sizeof(room));
 	pack_u8(&b, RECORD_END);

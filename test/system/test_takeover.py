@@ -14,7 +14,7 @@ sys.dont_write_bytecode = True
 from certs import Authority  # noqa: E402
 from system import (HOLDFAST, SLOW, Agent, Message, Proxy, check, command, equal, free_port, gateway, run,  # noqa: E402
                     uac, uas, uri, wait_until)
-from users import ctl  # noqa: E402
+from users import DOMAIN, User, ctl  # noqa: E402
 
 ROUNDS = int(os.environ.get("TAKEOVER_ROUNDS", "3"))
 
@@ -145,6 +145,24 @@ def test_a_tls_connection_ends_in_good_order():
     one.socket.settimeout(5 * SLOW)
     equal(one.socket.recv(100), b"", "what comes at the end")  # without a close_notify it would raise
     ask(connect(), 2)
+
+
+def test_a_tls_connection_with_a_registered_phone():
+    """Workers watch it, and are told of its end while the process leaves."""
+    authority = Authority()
+    certificate, key = authority.issue("proxy", "IP:127.0.0.1")
+    tls = free_port()
+    proxy = Proxy(f'listen "tls:127.0.0.1:{tls}" {{\n\tcertificate = "{certificate}"\n\tkey = "{key}"\n}}\n'
+                  f'domain "{DOMAIN}" {{\n\tauthenticate = false\n}}\n')
+    phones = [User(f"phone{i}", proxy, "tls", tls) for i in range(4)]
+    for phone in phones:
+        equal(phone.register().status, 200, "REGISTER")
+    proxy.takeover()
+    for phone in phones:
+        phone.socket.settimeout(5 * SLOW)
+        equal(phone.socket.recv(100), b"", "what comes at the end")
+    again = User("phone0", proxy, "tls", tls)
+    equal(again.register().status, 200, "REGISTER of the next process")
 
 
 def test_under_load():
