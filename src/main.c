@@ -66,6 +66,8 @@ int main(int argc, char **argv)
 		cli_deinit(&cli);
 		return EXIT_ENDED;
 	}
+	if (cli.mode == CLI_MODE_RUN)
+		server_hold_reload();
 	rc = config_load(cli.config, &cli.ov, &c, err, sizeof(err));
 	if (rc < 0) {
 		fprintf(stderr, "holdfast: %s\n", err);

@@ -15,6 +15,9 @@ struct server_source {
 	char **argv;                       /* outlives the server: how to start another one of us */
 };
 
+/* From now on a SIGHUP waits for server_run: before the configuration is read, or one that comes meanwhile would end the process. */
+void server_hold_reload(void);
+
 /* Blocks the signals that server_run waits for; before any thread is started. */
 void server_block_signals(void);
 

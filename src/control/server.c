@@ -42,6 +42,15 @@ static void signal_set(sigset_t *set)
 	sigaddset(set, SIGHUP);
 }
 
+void server_hold_reload(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
 void server_block_signals(void)
 {
 	sigset_t set;

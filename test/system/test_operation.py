@@ -186,6 +186,27 @@ def test_reload_with_another_listener_is_refused():
     place_call(proxy, Agent(proxy=proxy), other)
 
 
+def test_reload_while_it_still_reads_the_file():
+    """A hook that asks for it right after a start does not end the proxy."""
+    callee = Agent()
+    proxy = Proxy(gateway("carrier", uri(callee.port)), start=False)
+    kept, slow = proxy.conf + ".kept", proxy.conf
+    os.rename(proxy.conf, kept)
+    os.mkfifo(slow)
+    starting = threading.Thread(target=proxy.start, daemon=True)
+    starting.start()
+    with open(slow, "w") as f:  # waits until the proxy opens it to read
+        wait_until("its process ID", lambda: proxy.process)
+        proxy.signal(signal.SIGHUP)
+        with open(kept) as g:
+            f.write(g.read())
+        os.rename(kept, slow)  # for the reload
+    starting.join()
+    check(proxy.alive(), "the proxy runs")
+    wait_until("the reload", lambda: "is in effect" in proxy.log_text())
+    place_call(proxy, Agent(proxy=proxy), callee)
+
+
 # --- TLS ---------------------------------------------------------------------------------------------------------
 
 def certificate(folder, name, prefix="tls"):
