@@ -36,9 +36,12 @@ struct inheritance {
 
 /* The socket of that kind, address and acceptor, which is the caller's then; -1: none. */
 int inherit_take(struct inheritance *in, enum flow_proto proto, const struct addr *bound, unsigned acceptor);
-/* True if there is a socket for each of `acceptors`. */
-bool inherit_has(const struct inheritance *in, enum flow_proto proto, const struct addr *bound,
-		 unsigned acceptors);
+/* Whether two listeners would be in each other's way: UDP or not, one port, and one address or a wildcard. */
+bool inherit_overlaps(enum flow_proto p, const struct addr *a, enum flow_proto q, const struct addr *b);
+/* True if a socket is left that is in the way of such a listener: then ours may be opened beside it, and nobody else has the port. */
+bool inherit_has(const struct inheritance *in, enum flow_proto proto, const struct addr *bound);
+/* New process, before it takes anything: 0 if nobody is in the way of such a listener, or -errno. */
+int inherit_probe(enum flow_proto proto, const struct addr *bound);
 int inherit_add_socket(struct inheritance *in, const struct inherited_socket *s); /* 0, -ENOMEM */
 /* takes over in and queue; 0, -ENOMEM */
 int inherit_add_conn(struct inheritance *in, const struct inherited_conn *c);

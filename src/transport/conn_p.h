@@ -230,7 +230,7 @@ void marks_note(struct conn *c, msec_t when, uint64_t raw);
 bool marks_acked(const struct conn *c, msec_t since, uint64_t acked);
 
 /* --- tcp.c --- */
-/* n sockets; bound->port is set */
+/* Those of n sockets that are -1; bound->port is set. */
 int tcp_listen(const struct config_listen *l, struct addr *bound, int *fd, unsigned n);
 /* A new socket to remote from the listener's address; connecting has begun. fd or -errno. */
 int tcp_connect(const struct addr *bound, const struct config_stream *o, const struct addr *remote);

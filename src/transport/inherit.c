@@ -18,15 +18,19 @@ int inherit_take(struct inheritance *in, enum flow_proto proto, const struct add
 	return -1;
 }
 
-bool inherit_has(const struct inheritance *in, enum flow_proto proto, const struct addr *bound,
-		 unsigned acceptors)
+bool inherit_overlaps(enum flow_proto p, const struct addr *a, enum flow_proto q, const struct addr *b)
 {
-	unsigned n = 0;
+	return (p == FLOW_UDP) == (q == FLOW_UDP) && a->family == b->family && a->port == b->port &&
+	       (addr_is_any(a) || addr_is_any(b) || addr_eq_ip(a, b));
+}
+
+bool inherit_has(const struct inheritance *in, enum flow_proto proto, const struct addr *bound)
+{
 	for (unsigned i = 0; in && i < in->sockets; i++)
-		if (in->socket[i].fd >= 0 && in->socket[i].proto == proto &&
-		    in->socket[i].acceptor < acceptors && addr_eq(&in->socket[i].bound, bound))
-			n++;
-	return n == acceptors;
+		if (in->socket[i].fd >= 0 &&
+		    inherit_overlaps(in->socket[i].proto, &in->socket[i].bound, proto, bound))
+			return true;
+	return false;
 }
 
 /* Room for one more in an array that doubles at powers of two. */

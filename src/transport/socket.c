@@ -55,6 +55,11 @@ static int socket_probe(const struct addr *a, int type)
 	return rc;
 }
 
+int inherit_probe(enum flow_proto proto, const struct addr *bound)
+{
+	return socket_probe(bound, proto == FLOW_UDP ? SOCK_DGRAM : SOCK_STREAM);
+}
+
 static bool socket_is(const struct config_listen *l, int type)
 {
 	return (l->proto == FLOW_UDP) == (type == SOCK_DGRAM);
@@ -70,7 +75,7 @@ int socket_check(const struct config *c, int type, const struct inheritance *in,
 		for (unsigned j = 0; l->addr.port && j < i; j++)
 			if (socket_is(&c->listen[j], type) && addr_eq(&c->listen[j].addr, &l->addr))
 				return -EADDRINUSE;
-		if (inherit_has(in, l->proto, &l->addr, c->acceptors))
+		if (inherit_has(in, l->proto, &l->addr))
 			continue;
 		int rc = socket_probe(&l->addr, type);
 		if (rc)

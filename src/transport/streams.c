@@ -47,11 +47,10 @@ static int listener_open(struct streams *s, unsigned i, const struct config_list
 		sl->fd[a] = -1;
 	sl->proto = (uint8_t)l->proto;
 	rc = profile_create(s, l, &sl->profile, err, errlen);
-	if (rc || inherit_has(in, l->proto, &l->addr, s->acceptors)) {
-		for (unsigned a = 0; a < s->acceptors && !rc; a++)
-			sl->fd[a] = inherit_take(in, l->proto, &l->addr, a);
+	if (rc)
 		return rc;
-	}
+	for (unsigned a = 0; a < s->acceptors; a++)
+		sl->fd[a] = inherit_take(in, l->proto, &l->addr, a);
 	return tcp_listen(l, &sl->bound, sl->fd, s->acceptors);
 }
 

@@ -71,16 +71,22 @@ static int tcp_listen_one(const struct addr *bound, int *out)
 
 int tcp_listen(const struct config_listen *l, struct addr *bound, int *fd, unsigned n)
 {
+	bool opened = false;
+
 	for (unsigned i = 0; i < n; i++) {
 		struct addr named;
+		if (fd[i] >= 0)
+			continue;
 		int rc = tcp_listen_one(bound, &fd[i]);
 		if (!rc)
 			rc = socket_name(fd[i], &named);
 		if (rc)
 			return rc;
 		bound->port = named.port;
+		opened = true;
 	}
-	log_info("transport", "listen %s: port %u", l->name, bound->port);
+	if (opened)
+		log_info("transport", "listen %s: port %u", l->name, bound->port);
 	return 0;
 }
 

@@ -31,7 +31,7 @@ static void test_listen(void **state)
 	for (unsigned i = 0; i < 4; i++) {
 		struct config_listen l = listen_on(ip[i], 0);
 		struct addr bound = l.addr, named;
-		int fd[3];
+		int fd[3] = {-1, -1, -1};
 		assert_int_equal(tcp_listen(&l, &bound, fd, 3), 0);
 		assert_int_not_equal(bound.port, 0);
 		for (unsigned k = 0; k < 3; k++) {
@@ -52,7 +52,7 @@ static void test_v6only(void **state)
 {
 	struct config_listen six = listen_on("::", 0);
 	struct addr bound = six.addr;
-	int fd[2];
+	int fd[2] = {-1, -1};
 	(void)state;
 	assert_int_equal(tcp_listen(&six, &bound, &fd[0], 1), 0);
 	struct config_listen four = listen_on("0.0.0.0", bound.port);
@@ -82,6 +82,7 @@ static void test_taken(void **state)
 	l.proto = FLOW_UDP; /* not ours to look at */
 	assert_int_equal(check(&l, 1, &name), 0);
 	close(fd);
+	fd = -1;
 	l = listen_on("127.0.0.1", 0);
 	struct addr bound = l.addr;
 	assert_int_equal(tcp_listen(&l, &bound, &fd, 1), 0); /* with SO_REUSEPORT, as another Holdfast would */
@@ -114,7 +115,7 @@ static void test_restart(void **state)
 	struct config_listen l = listen_on("127.0.0.1", 0);
 	struct addr bound = l.addr;
 	const char *name;
-	int fd;
+	int fd = -1;
 	(void)state;
 	assert_int_equal(tcp_listen(&l, &bound, &fd, 1), 0);
 	l.addr.port = bound.port;
@@ -123,6 +124,7 @@ static void test_restart(void **state)
 	peer_expect_end(peer);
 	close(peer);
 	close(fd);
+	fd = -1;
 	assert_int_equal(check(&l, 1, &name), 0);
 	assert_int_equal(tcp_listen(&l, &bound, &fd, 1), 0);
 	close(fd);
