@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "control_p.h"
+#include "takeover.h"
 #include "transport/conn.h"
 
 static void command_run(struct control_call *c, struct command *cmd, struct control_answer *a)
@@ -46,6 +47,16 @@ void action_takeover(struct control_call *c, struct control_answer *a)
 	if (to && strlen(to) >= sizeof(cmd.text)) {
 		control_error(a, MHD_HTTP_BAD_REQUEST, "the path is too long");
 		return;
+	}
+	if (to) {
+		struct server *s = c->control->server;
+		pthread_mutex_lock(&s->report);
+		int rc = takeover_look(s->config, slice_make(c->body, c->len), cmd.text, sizeof(cmd.text));
+		pthread_mutex_unlock(&s->report);
+		if (rc < 0) {
+			control_error(a, MHD_HTTP_CONFLICT, cmd.text);
+			return;
+		}
 	}
 	memcpy(cmd.text, to ? to : "", strlen(to ? to : "") + 1);
 	command_run(c, &cmd, a);

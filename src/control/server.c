@@ -70,7 +70,7 @@ static int take_over(struct server *s, char *err, size_t errlen)
 
 	if (rc < 0)
 		return rc;
-	rc = takeover_receive(s->config->control.socket, &s->inherited, err, errlen);
+	rc = takeover_receive(s->config, &s->inherited, err, errlen);
 	if (rc == -EPIPE || rc == -ECONNRESET) {
 		/* It has ended in the middle of it, and nobody serves: the store has the calls, as after a crash. */
 		log_error("main", "%s; starting as usual", err);

@@ -18,6 +18,7 @@
 #define TAKEOVER_FORMAT 1
 #define TAKEOVER_WAIT   30000 /* ms that a step of the other process may take */
 #define TAKEOVER_CHUNK  32768 /* bytes of a connection's data in one record */
+#define TAKEOVER_NEEDS  8192  /* bytes: the most that a request to the control socket may have */
 #define TAKEOVER_GRACE  2000  /* ms that connections which cannot move have to send what they have */
 
 enum record { RECORD_SOCKET = 'S', RECORD_CONN = 'C', RECORD_IN = 'I', RECORD_QUEUE = 'Q', RECORD_END = 'E' };
@@ -69,6 +70,65 @@ static ssize_t record_recv(int from, char *room, size_t cap, int *fd)
 	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS)
 		memcpy(fd, CMSG_DATA(c), sizeof(*fd));
 	return n ? n : -EPIPE;
+}
+
+/* --- what the old process must have, or the new one could not open it: "udp:192.0.2.1:5060", a line each --- */
+
+static void need(struct buf *b, const char *kind, enum flow_proto proto, const struct addr *a)
+{
+	char text[ADDR_STRLEN];
+
+	if (inherit_probe(proto, a) < 0)
+		buf_printf(b, "%s:%s\n", kind, addr_str(a, text));
+}
+
+static const char *const kinds[] = {[FLOW_UDP] = "udp", [FLOW_TCP] = "tcp", [FLOW_TLS] = "tls"};
+
+static void needs_put(const struct config *c, struct buf *b)
+{
+	for (unsigned i = 0; i < c->listen_count; i++)
+		need(b, kinds[c->listen[i].proto], c->listen[i].proto, &c->listen[i].addr);
+	if (c->stats.listen_text[0])
+		need(b, "stats", FLOW_TCP, &c->stats.listen);
+}
+
+static bool has_listener(const struct config *c, struct slice kind, const struct addr *a)
+{
+	for (unsigned i = 0; i < c->listen_count; i++) {
+		const struct config_listen *l = &c->listen[i];
+		enum flow_proto p = slice_eq(kind, slice_str("udp")) ? FLOW_UDP : FLOW_TCP;
+		if (inherit_overlaps(p, a, l->proto, &l->addr))
+			return true;
+	}
+	return false;
+}
+
+int takeover_look(const struct config *c, struct slice needs, char *text, size_t len)
+{
+	while (needs.len) {
+		const char *end = memchr(needs.p, '\n', needs.len);
+		struct slice line = slice_make(needs.p, end ? (size_t)(end - needs.p) : needs.len);
+		const char *colon = memchr(line.p, ':', line.len);
+		struct slice kind = slice_make(line.p, colon ? (size_t)(colon - line.p) : 0);
+		struct addr a;
+		bool stats = slice_eq(kind, slice_str("stats"));
+
+		if (!colon || addr_parse(slice_make(colon + 1, line.len - kind.len - 1), &a) < 0) {
+			snprintf(text, len, "what the new process needs cannot be read");
+			return -EBADMSG;
+		}
+		if (stats ? !c->stats.listen_text[0] ||
+				    !inherit_overlaps(FLOW_TCP, &a, FLOW_TCP, &c->stats.listen)
+			  : !has_listener(c, kind, &a)) {
+			snprintf(text, len, "%s%.*s: the address is in use, or not of this machine",
+				 stats ? "stats.listen " : "listen ", (int)(stats ? line.len - 6 : line.len),
+				 stats ? line.p + 6 : line.p);
+			return -EADDRINUSE;
+		}
+		needs.p += end ? line.len + 1 : line.len;
+		needs.len -= end ? line.len + 1 : line.len;
+	}
+	return 0;
 }
 
 /* --- giving --- */
@@ -235,10 +295,10 @@ static int own_socket(const char *control, char *path, size_t cap)
 }
 
 /* The request to the running process. A connected socket with it sent, or -errno; -ENOENT: nobody is there. */
-static int ask(const char *control, const char *path)
+static int ask(const char *control, const char *path, struct slice needs)
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	char text[512];
+	char text[TAKEOVER_NEEDS + 512];
 	int rc = 0, fd;
 
 	if (strlen(control) >= sizeof(sa.sun_path))
@@ -250,7 +310,8 @@ static int ask(const char *control, const char *path)
 	if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
 		rc = errno == ECONNREFUSED ? -ENOENT : -errno;
 	int n = snprintf(text, sizeof(text),
-			 "POST /takeover?to=%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", path);
+			 "POST /takeover?to=%s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %zu\r\n\r\n%.*s",
+			 path, needs.len, (int)needs.len, needs.p);
 	if (!rc && (n >= (int)sizeof(text) || send(fd, text, (size_t)n, MSG_NOSIGNAL) != n))
 		rc = -EIO;
 	if (!rc)
@@ -273,7 +334,9 @@ static int await_call(int own, int request, char *err, size_t errlen)
 		ssize_t n = recv(request, text, sizeof(text) - 1, 0);
 		text[n > 0 ? n : 0] = 0;
 		if (n <= 0 || strncmp(text, "HTTP/1.1 200", 12) != 0) {
-			const char *body = strstr(text, "\"error\":\"");
+			char *body = strstr(text, "\"error\":\"");
+			if (body)
+				body[9 + strcspn(body + 9, "\"")] = 0;
 			snprintf(err, errlen, "takeover: the running process refuses: %.200s",
 				 body ? body + 9 : "it has ended");
 			return -EPERM;
@@ -358,14 +421,19 @@ static int take_all(int from, struct inheritance *in)
 	}
 }
 
-int takeover_receive(const char *control, struct inheritance *in, char *err, size_t errlen)
+int takeover_receive(const struct config *c, struct inheritance *in, char *err, size_t errlen)
 {
+	const char *control = c->control.socket;
+	char room[TAKEOVER_NEEDS];
+	struct buf needs;
 	char path[256];
 	int request = -1, from = -1, own = own_socket(control, path, sizeof(path)), rc = own;
 
 	if (own < 0)
 		goto out;
-	rc = request = ask(control, path);
+	buf_init(&needs, room, sizeof(room));
+	needs_put(c, &needs);
+	rc = request = needs.full ? -ENOBUFS : ask(control, path, buf_view(&needs));
 	if (rc < 0)
 		goto out;
 	rc = from = await_call(own, request, err, errlen);

@@ -10,10 +10,13 @@
 
 struct server;
 
-/* New process, main, before anything is opened. Asks the process behind the control socket and takes what it gives; returns when that one has closed its
+/* New process, main, before anything is opened. Looks which sockets of its configuration it cannot open beside the running process, asks the process behind the control socket and takes what it gives; returns when that one has closed its
  * store. 0; -ENOENT: nobody is there (a usual start is in order); other -errno with a line in err: nothing has been taken, the old one goes on. */
-int takeover_receive(const char *control, struct inheritance *in, char *err, size_t errlen);
+int takeover_receive(const struct config *c, struct inheritance *in, char *err, size_t errlen);
 
+/* Old process, before it promises anything: whether what the new one needs is in the way because of us. 0, or -errno with a line in text: it is somebody
+ * else's, or is no address of this machine, and the new process could not start. */
+int takeover_look(const struct config *c, struct slice needs, char *text, size_t len);
 /* Old process, main: connects to the new one. fd or -errno. */
 int takeover_call(const char *path);
 /* Old process, main, when only main runs any more. Gives everything. The process is then to end without closing a connection's

@@ -242,6 +242,54 @@ def test_a_new_process_that_fails_leaves_nothing_behind():
     caller.expect(200)
 
 
+def refused(proxy, caller, why):
+    """A takeover that could not end well does not begin."""
+    status, out, err = ctl(proxy, "takeover")
+    equal(status, 1, f"holdfastctl takeover: {out} {err}")
+    wait_until("the reason", lambda: re.search(why, proxy.log_text()))
+    check(proxy.alive(), "the old process goes on")
+    caller.send(caller.request("OPTIONS", uri(proxy.port)))
+    caller.expect(200)
+
+
+def test_a_new_listener_that_cannot_be_opened():
+    for proto, kind in (("udp", socket.SOCK_DGRAM), ("tcp", socket.SOCK_STREAM)):
+        proxy, caller, _ = calling()
+        with socket.socket(socket.AF_INET, kind) as other:
+            other.bind(("127.0.0.1", free_port()))
+            if proto == "tcp":
+                other.listen()
+            name = f"{proto}:127.0.0.1:{other.getsockname()[1]}"
+            with open(proxy.conf, "a") as f:
+                f.write(f'listen "{name}" {{ }}\n')
+            refused(proxy, caller, f"listen {name}: .*in use")
+        equal(ctl(proxy, "takeover")[0], 0, "when the port is free")
+        caller.send(caller.request("OPTIONS", uri(proxy.port)))
+        caller.expect(200)
+        os.kill(find(proxy.conf), 15)
+
+
+def test_metrics_that_cannot_be_served():
+    proxy, caller, _ = calling()
+    with socket.create_server(("127.0.0.1", free_port())) as other:
+        proxy.http, old = other.getsockname()[1], proxy.http
+        proxy.write("")
+        refused(proxy, caller, f"stats.listen 127.0.0.1:{proxy.http}: .*in use")
+        proxy.http = old
+
+
+def test_another_number_of_acceptors():
+    proxy, caller, _ = calling()
+    for n in ("1", "3", "2"):
+        proxy.arguments = []
+        proxy.write(f"acceptors = {n}\n")
+        proxy.takeover()
+        for _ in range(10):
+            caller = Agent(proxy=proxy.port)
+            caller.send(caller.request("OPTIONS", uri(proxy.port)))
+            caller.expect(200)
+
+
 def test_without_a_running_process_it_starts():
     proxy = Proxy(arguments=["--takeover"])
     check("no process runs" in proxy.log_text(), "the log says so")
