@@ -97,7 +97,7 @@ static void bucket_join(struct txn_table *tb)
 	size_t last = tb->buckets - 1;
 	struct txn_bucket *low = &tb->bucket[last & (tb->mask >> 1)];
 
-	bucket_move(&tb->bucket[last], low, NULL, 0);
+	bucket_move(&tb->bucket[last], low, low, 0);
 	tb->buckets = last;
 	if (last == (tb->mask >> 1) + 1) /* the upper half is empty */
 		tb->mask >>= 1;
