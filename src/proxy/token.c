@@ -14,6 +14,9 @@
 #define ROUTE_RAW         9                                /* bytes of MAC */
 #define FLOW_COOKIE       "hff"                            /* as long as the other */
 #define FLOW_KEYS_MAX     ((2 * FLOW_KEY_MAX + 2) / 3 * 3) /* bytes: two keys, filled up to a multiple of 3 */
+#define PATH_COOKIE       "hfp"                            /* as long as the others */
+#define PATH_KEY_MAX      ((FLOW_KEY_MAX + 2) / 3 * 3)     /* bytes: a key, filled up */
+#define PATH_MAC          12                               /* bytes: it is good for longer than a dialog */
 #define MAC_LEN           32                               /* SHA-256 */
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -79,19 +82,28 @@ int token_init(struct token_keys *k, const unsigned char secret[static STORE_SEC
 	unsigned char seed[MAC_LEN];
 	if (key_init(&k->branch, secret, "branch") < 0)
 		return -EIO;
-	if (key_init(&k->route, secret, "route") < 0 ||
-	    gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, STORE_SECRET_LEN, "loop", 4, seed) < 0) {
-		gnutls_hmac_deinit(k->branch, NULL);
-		return -EIO;
-	}
+	if (key_init(&k->route, secret, "route") < 0)
+		goto no_route;
+	if (key_init(&k->path, secret, "path") < 0)
+		goto no_path;
+	if (gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret, STORE_SECRET_LEN, "loop", 4, seed) < 0)
+		goto no_seed;
 	memcpy(&k->loop_seed, seed, sizeof(k->loop_seed));
 	return 0;
+no_seed:
+	gnutls_hmac_deinit(k->path, NULL);
+no_path:
+	gnutls_hmac_deinit(k->route, NULL);
+no_route:
+	gnutls_hmac_deinit(k->branch, NULL);
+	return -EIO;
 }
 
 void token_deinit(struct token_keys *k)
 {
 	gnutls_hmac_deinit(k->branch, NULL);
 	gnutls_hmac_deinit(k->route, NULL);
+	gnutls_hmac_deinit(k->path, NULL);
 }
 
 /* Bytes on their way into a MAC: joined in a small buffer so that one library call takes them. A part is led by its
@@ -250,6 +262,21 @@ void token_route_make(const struct token_keys *k, struct slice call_id, struct s
 	text_encode(mac, ROUTE_RAW, out + ROUTE_COOKIE_LEN);
 }
 
+/* To a multiple of 3, for text_encode. */
+static void fill_up(struct buf *b)
+{
+	while (b->len % 3)
+		buf_char(b, 0);
+}
+
+static bool is_filling(struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if (s.p[i])
+			return false;
+	return s.len < 3;
+}
+
 unsigned token_flow_make(const struct token_keys *k, struct slice call_id, struct slice caller_tag,
 			 const struct flow *caller, const struct flow *callee, char out[static TOKEN_FLOW_MAX])
 {
@@ -259,8 +286,7 @@ unsigned token_flow_make(const struct token_keys *k, struct slice call_id, struc
 	buf_init(&b, (char *)raw, FLOW_KEYS_MAX);
 	flow_key_put(caller, &b);
 	flow_key_put(callee, &b);
-	while (b.len % 3)
-		buf_char(&b, 0);
+	fill_up(&b);
 	route_mac(k, buf_view(&b), call_id, caller_tag, mac);
 	memcpy(raw + b.len, mac, ROUTE_RAW);
 	memcpy(out, FLOW_COOKIE, ROUTE_COOKIE_LEN);
@@ -286,12 +312,7 @@ static bool flow_keys_read(struct slice keys, struct flow *caller, struct flow *
 	*caller = *callee = (struct flow){0};
 	if (keys.len == 0)
 		return true;
-	if (flow_key_get(&keys, caller) < 0 || flow_key_get(&keys, callee) < 0 || keys.len > 2)
-		return false;
-	for (size_t i = 0; i < keys.len; i++)
-		if (keys.p[i])
-			return false;
-	return true;
+	return flow_key_get(&keys, caller) == 0 && flow_key_get(&keys, callee) == 0 && is_filling(keys);
 }
 
 bool token_route_check(const struct token_keys *k, const struct sip_msg *m, struct slice user,
@@ -318,5 +339,51 @@ bool token_route_check(const struct token_keys *k, const struct sip_msg *m, stru
 	if (!flow_keys_read(keys, &caller, &callee))
 		return false;
 	*toward = by_caller ? callee : caller;
+	return true;
+}
+
+static void path_mac(const struct token_keys *k, struct slice key, unsigned char mac[static MAC_LEN])
+{
+	struct mac_input input = {.hd = k->path};
+
+	mac_part(&input, key);
+	mac_finish(&input, mac);
+}
+
+unsigned token_path_make(const struct token_keys *k, const struct flow *flow, char out[static TOKEN_PATH_MAX])
+{
+	unsigned char raw[PATH_KEY_MAX + PATH_MAC], mac[MAC_LEN];
+	struct buf b;
+
+	buf_init(&b, (char *)raw, PATH_KEY_MAX);
+	flow_key_put(flow, &b);
+	fill_up(&b);
+	path_mac(k, buf_view(&b), mac);
+	memcpy(raw + b.len, mac, PATH_MAC);
+	memcpy(out, PATH_COOKIE, ROUTE_COOKIE_LEN);
+	text_encode(raw, b.len + PATH_MAC, out + ROUTE_COOKIE_LEN);
+	return (unsigned)(ROUTE_COOKIE_LEN + (b.len + PATH_MAC) / 3 * 4);
+}
+
+bool token_path_is_form(struct slice user)
+{
+	return user.len > ROUTE_COOKIE_LEN && memcmp(user.p, PATH_COOKIE, ROUTE_COOKIE_LEN) == 0;
+}
+
+bool token_path_check(const struct token_keys *k, struct slice user, struct flow *flow)
+{
+	unsigned char raw[PATH_KEY_MAX + PATH_MAC], mac[MAC_LEN];
+	struct flow f;
+
+	if (!token_path_is_form(user) || user.len > TOKEN_PATH_MAX || (user.len - ROUTE_COOKIE_LEN) % 4 ||
+	    (user.len - ROUTE_COOKIE_LEN) / 4 * 3 <= PATH_MAC ||
+	    !text_decode(user.p + ROUTE_COOKIE_LEN, user.len - ROUTE_COOKIE_LEN, raw))
+		return false;
+	struct slice key = slice_make((const char *)raw, (user.len - ROUTE_COOKIE_LEN) / 4 * 3 - PATH_MAC);
+	path_mac(k, key, mac);
+	if (!mac_equal(mac, raw + key.len, PATH_MAC) || flow_key_get(&key, &f) < 0 || flow_is_none(&f) ||
+	    !is_filling(key))
+		return false;
+	*flow = f;
 	return true;
 }

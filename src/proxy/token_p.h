@@ -1,5 +1,5 @@
 /* The HMAC tokens that make Holdfast recognise what it wrote itself: in the branch of its Via and in the user part of its
- * Record-Route. Keyed by the store's secret, so they hold over restarts. Owned by one worker. */
+ * Record-Route and Path. Keyed by the store's secret, so they hold over restarts. Owned by one worker. */
 #ifndef PROXY_TOKEN_P_H
 #define PROXY_TOKEN_P_H
 
@@ -13,6 +13,7 @@
 struct token_keys {
 	gnutls_hmac_hd_t branch;
 	gnutls_hmac_hd_t route;
+	gnutls_hmac_hd_t path;
 	uint64_t loop_seed; /* for the loop hash: from the secret too, or a restart could not repeat a branch */
 };
 
@@ -58,5 +59,15 @@ bool token_route_check(const struct token_keys *k, const struct sip_msg *m, stru
 		       struct flow *toward);
 /* True if `user` has a route token's form. */
 bool token_route_is_form(struct slice user);
+
+#define TOKEN_PATH_MAX 55 /* "hfp" and at most 52 characters */
+
+/* The user part of our Path (RFC 5626 5.1): who shows it may send to this one flow, whatever and whenever, and nowhere else. Returns
+ * its length. */
+unsigned token_path_make(const struct token_keys *k, const struct flow *flow, char out[static TOKEN_PATH_MAX]);
+/* True if `user` is one that we made. *flow gets the flow in it, as flow_key_get gives it. */
+bool token_path_check(const struct token_keys *k, struct slice user, struct flow *flow);
+/* True if `user` begins as one, good or not. */
+bool token_path_is_form(struct slice user);
 
 #endif

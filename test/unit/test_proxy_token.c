@@ -208,13 +208,67 @@ static void test_flows(void **state)
 	token_deinit(&k);
 }
 
+/* One flow, and nobody's but ours. */
+static void test_path(void **state)
+{
+	struct token_keys k, same, foreign;
+	struct flow flow[] = {
+		flow_of(FLOW_TCP, "192.0.2.7:4711", 0x0123456789abcdefu),
+		flow_of(FLOW_UDP, "192.0.2.8:65535", 0),
+		flow_of(FLOW_UDP, "[2001:db8::8]:5060", 0),
+	};
+	size_t longest = 0;
+
+	(void)state;
+	assert_int_equal(token_init(&k, secret), 0);
+	assert_int_equal(token_init(&same, secret), 0);
+	assert_int_equal(token_init(&foreign, other), 0);
+	for (size_t i = 0; i < sizeof(flow) / sizeof(flow[0]); i++) {
+		char t[TOKEN_PATH_MAX], bad[TOKEN_PATH_MAX + 4];
+		size_t len = token_path_make(&k, &flow[i], t);
+		struct slice token = slice_make(t, len);
+		struct flow got = {0};
+		longest = len > longest ? len : longest;
+		assert_true(token_path_is_form(token));
+		assert_false(token_route_is_form(token));
+		assert_false(user_is_ours(&k, token, "caller", "callee", "call-1"));
+		assert_true(token_path_check(&same, token, &got)); /* after a restart */
+		assert_true(flow_eq(&got, &flow[i]) && got.listener == flow[i].listener);
+		got = (struct flow){.listener = 7};
+		assert_false(token_path_check(&foreign, token, &got));
+		for (size_t at = 0; at < len; at++) {
+			memcpy(bad, t, len);
+			bad[at] = bad[at] == 'A' ? 'B' : 'A';
+			assert_false(token_path_check(&k, slice_make(bad, len), &got));
+			bad[at] = '!';
+			assert_false(token_path_check(&k, slice_make(bad, len), &got));
+			assert_false(token_path_check(&k, slice_make(t, at), &got));
+		}
+		memcpy(bad, t, len);
+		memcpy(bad + len, "AAAA", 4);
+		assert_false(token_path_check(&k, slice_make(bad, len + 4), &got));
+		assert_true(got.listener == 7 && flow_is_none(&got)); /* written on success only */
+	}
+	assert_int_equal(longest, TOKEN_PATH_MAX);
+
+	/* A Record-Route's token does not become one by another name, and none is made of no flow. */
+	char t[TOKEN_FLOW_MAX];
+	struct flow got;
+	size_t len = token_flow_make(&k, SLICE_LIT("call-1"), SLICE_LIT("caller"), NULL, &flow[1], t);
+	memcpy(t, "hfp", 3);
+	assert_false(token_path_check(&k, slice_make(t, len), &got));
+	len = token_path_make(&k, NULL, t);
+	assert_false(token_path_check(&k, slice_make(t, len), &got));
+	token_deinit(&foreign);
+	token_deinit(&same);
+	token_deinit(&k);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_branch),
-		cmocka_unit_test(test_loop_hash),
-		cmocka_unit_test(test_route),
-		cmocka_unit_test(test_flows),
+		cmocka_unit_test(test_branch), cmocka_unit_test(test_loop_hash), cmocka_unit_test(test_route),
+		cmocka_unit_test(test_flows),  cmocka_unit_test(test_path),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
