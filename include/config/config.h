@@ -115,6 +115,7 @@ struct config_route {
 	char *gateway_name; /* as written, "" for none */
 	char *reject_text;  /* likewise */
 	bool authenticate;
+	bool path; /* a phone's REGISTER gets one with its flow (RFC 5626 5.1) */
 	/* exactly one of: */
 	int gateway;     /* index, or -1 */
 	unsigned reject; /* status 300 to 699, or 0 */

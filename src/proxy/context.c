@@ -358,6 +358,14 @@ void context_response(struct branch *b, const struct sip_msg *m)
 	context_leave(c);
 }
 
+/* A server behind us asked for this one flow: it is to hear that this has failed, and not we (RFC 5626 5.3.1). */
+static bool is_path(const struct branch *b)
+{
+	const struct target *t = b->context->target ? &b->context->target[b->target] : NULL;
+
+	return t && t->has_flow && !t->fallback && !t->aor.len;
+}
+
 void context_client_failed(struct branch *b, unsigned status, enum counter_id cause)
 {
 	struct context *c = b->context;
@@ -365,6 +373,8 @@ void context_client_failed(struct branch *b, unsigned status, enum counter_id ca
 	if (b->done)
 		return;
 	journal_branch_failed(b, cause);
+	if (cause == CNT_BRANCH_CONN_LOST && is_path(b))
+		status = 430;
 	if (status == 408)
 		branch_heard(b); /* it was sent, and for long enough */
 	context_branch_done(b, c->cancelled && status == 408 ? 487 : status, NULL);

@@ -103,15 +103,14 @@ static bool wants_record_route(const struct sip_msg *m)
 	       m->method == SIP_METHOD_REFER || m->method == SIP_METHOD_OTHER;
 }
 
-/* The URI of one of our sides (RFC 3261 16.6 step 4, RFC 5630 5.3). */
-static void put_record_route(struct proxy *p, const struct flow *side, bool sips, struct slice token,
-			     struct buf *b)
+/* The URI of one of our sides, without its last bracket (RFC 3261 16.6 step 4, RFC 5630 5.3). */
+static void put_side(struct proxy *p, const struct flow *side, bool sips, struct slice token, struct buf *b)
 {
 	static const char *const transport[FLOW_PROTO_COUNT] = {
 		[FLOW_UDP] = "", [FLOW_TCP] = ";transport=tcp", [FLOW_TLS] = ";transport=tls"};
 
 	sips = sips && side->proto == FLOW_TLS;
-	buf_lit(b, "Record-Route: <sip");
+	buf_lit(b, "<sip");
 	if (sips)
 		buf_char(b, 's');
 	buf_char(b, ':');
@@ -120,7 +119,15 @@ static void put_record_route(struct proxy *p, const struct flow *side, bool sips
 	self_sent_by(p, side->listener, &side->remote, b);
 	if (!sips)
 		buf_slice(b, slice_str(transport[side->proto]));
-	buf_lit(b, ";lr>\r\n");
+	buf_lit(b, ";lr");
+}
+
+static void put_record_route(struct proxy *p, const struct flow *side, bool sips, struct slice token,
+			     struct buf *b)
+{
+	buf_lit(b, "Record-Route: ");
+	put_side(p, side, sips, token, b);
+	buf_lit(b, ">\r\n");
 }
 
 /* True if `host` is an address, but not that of the source; with a port to compare (not 0) another port is another address. */
@@ -132,8 +139,7 @@ static bool is_elsewhere(struct slice host, uint16_t port, const struct addr *so
 	       !(addr_eq_ip(&a, source) && (port == 0 || port == source->port));
 }
 
-/* Straight from a user agent: nobody has put a Via on top of its own. */
-static bool is_first_hop(const struct sip_msg *m)
+bool forward_is_first_hop(const struct sip_msg *m)
 {
 	const struct sip_hdr *h = sip_msg_hdr(m, SIP_HDR_VIA);
 
@@ -152,7 +158,7 @@ static bool is_way_back(const struct proxy *p, const struct sip_msg *m, const st
 	struct addr at, via;
 
 	if (!sip_values_next(m, SIP_HDR_RECORD_ROUTE, &it, &v))
-		return is_first_hop(m);
+		return forward_is_first_hop(m);
 	if (sip_nameaddr_parse(v, &na) < 0 || sip_uri_parse(na.uri, &uri) < 0)
 		return true;
 	if (self_is_uri(p, &uri))
@@ -171,7 +177,7 @@ static bool is_behind_nat(const struct sip_msg *m, const struct flow *source)
 	struct sip_uri uri;
 	struct slice v;
 
-	if (!is_first_hop(m) ||
+	if (!forward_is_first_hop(m) ||
 	    !is_elsewhere(sip_slice(m, m->via.host), m->via.has_rport ? port : 0, &source->remote))
 		return false;
 	return sip_values_next(m, SIP_HDR_CONTACT, &it, &v) && sip_nameaddr_parse(v, &na) == 0 &&
@@ -201,6 +207,35 @@ static void put_record_routes(struct proxy *p, const struct forward_args *a, str
 	/* Between two listeners both sides need a way in (RFC 5658). */
 	if (a->out->listener != a->source->listener)
 		put_record_route(p, a->source, sips, slice_make(text, n), b);
+}
+
+/* What a UA needs to do for us to say that it and we do outbound (RFC 5626 5.1). */
+static bool is_outbound(const struct sip_msg *m)
+{
+	struct sip_values it = {0};
+	struct sip_nameaddr na;
+	struct slice v;
+
+	if (!sip_msg_has_token(m, SIP_HDR_SUPPORTED, SLICE_LIT("outbound")))
+		return false;
+	while (sip_values_next(m, SIP_HDR_CONTACT, &it, &v))
+		if (sip_nameaddr_parse(v, &na) == 0 && sip_param_get(na.params, SLICE_LIT("reg-id"), NULL))
+			return true;
+	return false;
+}
+
+/* The way that a registrar has to the phone (RFC 3327): by the side that it is on. */
+static void put_path(struct proxy *p, const struct forward_args *a, struct buf *b)
+{
+	struct slice top = a->target->route.len ? forward_first(a->target->route) : a->route->next;
+	char text[TOKEN_PATH_MAX];
+	unsigned n = token_path_make(&p->keys, a->source, text);
+
+	buf_lit(b, "Path: ");
+	put_side(p, a->out, wants_tls(a) || is_sips(top), slice_make(text, n), b);
+	if (is_outbound(a->m))
+		buf_lit(b, ";ob");
+	buf_lit(b, ">\r\n");
 }
 
 /* The lines that go on top: our Via, and what the request lacks. */
@@ -295,6 +330,12 @@ long forward_build(struct proxy *p, const struct forward_args *a, char branch[st
 		mark = b.len;
 		put_record_routes(p, a, &b);
 		sip_edits_add(&e, rr ? rr->off : via->off, 0, slice_make(b.p + mark, b.len - mark));
+	}
+	if (a->target->path) {
+		const struct sip_hdr *path = sip_msg_hdr(m, SIP_HDR_PATH);
+		mark = b.len;
+		put_path(p, a, &b);
+		sip_edits_add(&e, path ? path->off : via->off, 0, slice_make(b.p + mark, b.len - mark));
 	}
 	if (m->max_forwards > 0)
 		edit_number(m, SIP_HDR_MAX_FORWARDS, (unsigned)m->max_forwards - 1, &e, &b);

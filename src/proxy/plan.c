@@ -66,12 +66,29 @@ static bool is_own_domain(const struct proxy *p, const struct sip_uri *u)
 	return u->port == 0;
 }
 
+/* A Path of ours in a Route, from the registrar's side. From the phone itself it permits nothing, and is only taken off (RFC 5626 5.3.2). False:
+ * it has our form, and is none. */
+static bool take_path(struct proxy *p, const struct packet *pk, struct slice user, struct plan *plan)
+{
+	struct flow flow;
+
+	if (!token_path_check(&p->keys, user, &flow))
+		return false;
+	if (!flow_eq(&flow, &pk->flow)) {
+		plan->path = true;
+		plan->toward = flow;
+	}
+	return true;
+}
+
 #define ROUTES_OWN_MAX 64
 
 /* Takes our own values off the top of the route set: two when the request changes listeners here (RFC 5658), more when it passed us more than
- * once (a spiral) and nobody in between stayed in the dialog. The last one is of the side that the request goes to. */
-static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool authorized, struct plan *plan)
+ * once (a spiral) and nobody in between stayed in the dialog. The last one is of the side that the request goes to. What has our Path's form
+ * and is none, and whatever follows one, is not ours. */
+static unsigned take_own_routes(struct proxy *p, const struct packet *pk, bool authorized, struct plan *plan)
 {
+	const struct sip_msg *m = pk->msg;
 	struct sip_values it = {0};
 	struct slice v, token = SLICE_NONE;
 	struct sip_uri u;
@@ -89,8 +106,11 @@ static unsigned take_own_routes(struct proxy *p, const struct sip_msg *m, bool a
 		struct sip_nameaddr na;
 		if (sip_nameaddr_parse(v, &na) < 0 || sip_uri_parse(na.uri, &u) < 0)
 			return 400;
-		if (plan->route.own < ROUTES_OWN_MAX &&
-		    (self_is_uri(p, &u) || (i == 0 && is_own_domain(p, &u)))) {
+		bool own = plan->route.own < ROUTES_OWN_MAX && !plan->path &&
+			   (self_is_uri(p, &u) || (i == 0 && is_own_domain(p, &u)));
+		if (own && !authorized && token_path_is_form(u.user))
+			own = take_path(p, pk, u.user, plan);
+		if (own) {
 			if (!slice_eq(u.user, token) && token_route_check(&p->keys, m, u.user, &plan->toward)) {
 				authorized = true;
 				token = u.user;
@@ -135,8 +155,9 @@ static bool leads_to_dialog(struct proxy *p, const struct sip_msg *m, const stru
 	return dialog_permits(p, m, uri, next);
 }
 
-unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, char *text, size_t textlen)
+unsigned plan_make(struct proxy *p, const struct packet *pk, struct plan *plan, char *text, size_t textlen)
 {
+	const struct sip_msg *m = pk->msg;
 	bool authorized = false;
 
 	*plan = (struct plan){.ruri = sip_slice(m, m->ruri), .route.listener = -1};
@@ -150,7 +171,7 @@ unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, 
 	}
 	struct sip_uri asked = plan->uri;
 	drop_maddr(p, plan, text, textlen);
-	unsigned status = take_own_routes(p, m, authorized, plan);
+	unsigned status = take_own_routes(p, pk, authorized, plan);
 	if (plan->authorized)
 		plan->authorized = leads_to_dialog(p, m, &asked, plan);
 	return status;

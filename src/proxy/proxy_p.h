@@ -173,12 +173,13 @@ struct plan {
 	struct slice ruri;  /* the Request-URI after preprocessing, in the message or in `text` */
 	struct sip_uri uri; /* the same, parsed (scheme OTHER when it is none that we know) */
 	bool authorized;    /* our own route set, good for this dialog: the request may be relayed along it */
-	/* with authorized: the flow that our token names for this direction, as flow_key_get has it */
+	bool path; /* our Path is the last Route that was taken off: the request may go by its flow, and only by it */
+	/* with authorized: the flow that our token names for this direction; with path: that of the Path; as flow_key_get has it */
 	struct flow toward;
 	struct route_set route;
 };
 /* 0, or the status to refuse the request with. */
-unsigned plan_make(struct proxy *p, const struct sip_msg *m, struct plan *plan, char *text, size_t textlen);
+unsigned plan_make(struct proxy *p, const struct packet *pk, struct plan *plan, char *text, size_t textlen);
 
 /* --- targets.c: the target set (16.5) --- */
 struct target {
@@ -192,6 +193,7 @@ struct target {
 	unsigned group;
 	bool alternate; /* another flow to the instance of the one before: only when that one fails (RFC 5626 5.3) */
 	bool started; /* a branch was begun for it */
+	bool path;    /* a phone's REGISTER gets our Path on the way there */
 	bool fallback; /* when the flow is dead the URIs show the way; else the branch fails with 430 (RFC 5626 5.3) */
 };
 struct target_set {
@@ -238,6 +240,8 @@ void forward_length(const struct sip_msg *m, struct sip_edits *e, char text[stat
 /* The URI that says where it goes next: the pushed Route, the first remaining Route, or the Request-URI (16.6 step 6, 7).
  * 0 or -EBADMSG. */
 int forward_hop_uri(const struct route_set *route, const struct target *t, struct sip_uri *out);
+/* Straight from a user agent: nobody has put a Via on top of its own. */
+bool forward_is_first_hop(const struct sip_msg *m);
 /* A flow towards a hop, on the listener that suits, with a connection where it needs one; `out` of the arguments is not looked
  * at. *ack_timeout: ms. 0, -EPROTO (the request must not leave without TLS), -EHOSTUNREACH, or why there is no connection. */
 int forward_flow(struct proxy *p, const struct forward_args *a, const struct resolver_hop *hop,

@@ -54,8 +54,8 @@ static bool request_unsupported(const struct sip_msg *m, struct buf *b)
 /* RFC 3261 11.2, for an OPTIONS whose Request-URI is the proxy. */
 static bool request_is_own_options(const struct proxy *p, const struct sip_msg *m, const struct plan *plan)
 {
-	return m->method == SIP_METHOD_OPTIONS && plan->route.next.len == 0 && plan->uri.user.len == 0 &&
-	       (self_is_uri(p, &plan->uri) || self_is_domain(p, plan->uri.host));
+	return m->method == SIP_METHOD_OPTIONS && plan->route.next.len == 0 && !plan->path &&
+	       plan->uri.user.len == 0 && (self_is_uri(p, &plan->uri) || self_is_domain(p, plan->uri.host));
 }
 
 /* True if the request may go on; else it has been answered and the packet is gone. */
@@ -144,7 +144,7 @@ static void request_route(struct proxy *p, struct packet *pk)
 
 	if (pk->flow.conn)
 		request_alias(p, pk);
-	unsigned status = plan_make(p, m, &plan, text, sizeof(text));
+	unsigned status = plan_make(p, pk, &plan, text, sizeof(text));
 	if (status) {
 		count(CNT_REFUSED_MALFORMED);
 		reply_stateless(p, pk, status, NULL, SLICE_NONE);
@@ -162,7 +162,7 @@ static void request_route(struct proxy *p, struct packet *pk)
 		return;
 	}
 	targets_find(p, pk, &plan, loop, &set);
-	if (p->digest && !plan.authorized && !auth_caller(p, pk, set.authenticate))
+	if (p->digest && !plan.authorized && !plan.path && !auth_caller(p, pk, set.authenticate))
 		return;
 	if (m->method == SIP_METHOD_BYE)
 		dialog_ended(p, m);

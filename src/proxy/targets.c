@@ -78,6 +78,23 @@ static void targets_dialog(const struct plan *plan, struct target_set *set)
 	t->has_flow = t->fallback = true;
 }
 
+/* Along our own Path. The flow is all that its token permits, and all that the registrar asked for (RFC 5626 5.3.1). */
+static void targets_path(const struct plan *plan, struct target_set *set)
+{
+	target_add(set, plan->ruri);
+	set->target[0].flow = plan->toward;
+	set->target[0].has_flow = true;
+}
+
+/* Where the phone is that sends this REGISTER is for the first hop to say (RFC 5626 5.1). */
+static void targets_add_path(const struct config_route *r, const struct sip_msg *m, struct target_set *set)
+{
+	if (!r->path || m->method != SIP_METHOD_REGISTER || !forward_is_first_hop(m))
+		return;
+	for (unsigned i = 0; i < set->count; i++)
+		set->target[i].path = true;
+}
+
 /* What nobody has a route for. */
 static void targets_refuse(const struct proxy *p, const struct sip_msg *m, const struct plan *plan,
 			   struct target_set *set)
@@ -121,6 +138,10 @@ void targets_find(struct proxy *p, const struct packet *pk, const struct plan *p
 		targets_reject(set, 403, "Route Not Permitted");
 		return;
 	}
+	if (plan->path) {
+		targets_path(plan, set);
+		return;
+	}
 	for (unsigned i = 0; i < p->config->route_count; i++) {
 		const struct config_route *r = &p->config->route[i];
 		if (!route_matches(r, m, plan, user, &pk->flow.remote))
@@ -134,6 +155,7 @@ void targets_find(struct proxy *p, const struct packet *pk, const struct plan *p
 			targets_reject(set, 416, NULL);
 		else
 			target_add(set, plan->ruri);
+		targets_add_path(r, m, set);
 		return;
 	}
 	int domain = p->reader && plan->uri.user.len && m->method != SIP_METHOD_REGISTER

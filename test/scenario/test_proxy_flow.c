@@ -277,7 +277,7 @@ static void send_to(struct harness *h, const char *method, const struct target *
 	addr_parse(slice_str(H_CALLER), &source.remote);
 	assert_int_equal(sip_msg_parse(&room, text, (size_t)n, false), 0);
 	struct packet *pk = packet_create(&room.msg, &source, 0);
-	assert_int_equal(plan_make(p, pk->msg, &plan, scratch, sizeof(scratch)), 0);
+	assert_int_equal(plan_make(p, pk, &plan, scratch, sizeof(scratch)), 0);
 	set.count = count;
 	for (unsigned i = 0; i < count; i++)
 		set.target[i] = targets[i];
