@@ -121,7 +121,6 @@ void txn_table_insert(struct txn_table *tb, struct txn *t)
 /* A place that becomes free is filled with one of those without a slot, or else with the last. */
 static void bucket_take(struct txn_bucket *b, struct txn *t)
 {
-	struct txn **first = &b->slot[SLOTS - 1]->chain; /* of those without a slot */
 	unsigned i = 0;
 
 	while (i < b->used && b->slot[i] != t)
@@ -132,6 +131,8 @@ static void bucket_take(struct txn_bucket *b, struct txn *t)
 		b->tag[i] = b->tag[b->used];
 		return;
 	}
+	struct txn **first = &b->slot[SLOTS - 1]->chain; /* of those without a slot */
+
 	b->more--;
 	if (i == b->used) {
 		while (*first != t)
