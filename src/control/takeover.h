@@ -10,12 +10,14 @@
 
 struct server;
 
-/* New process, main, before anything is opened. Looks which sockets of its configuration it cannot open beside the running process, asks the process behind the control socket and takes what it gives; returns when that one has closed its
- * store. 0; -ENOENT: nobody is there (a usual start is in order); other -errno with a line in err: nothing has been taken, the old one goes on. */
+/* New process, main, before anything is opened. Looks which sockets of its configuration it cannot open beside the running process, asks the
+ * process behind the control socket, and takes what it gives; returns when that one has closed its store. 0; -ENOENT: nobody is there (a usual
+ * start is in order); -EPIPE, -ECONNRESET with a line in err: it has ended in the middle of it; other -errno with a line in err: nothing has
+ * been taken, the old one goes on. */
 int takeover_receive(const struct config *c, struct inheritance *in, char *err, size_t errlen);
 
-/* Old process, before it promises anything: whether what the new one needs is in the way because of us. 0, or -errno with a line in text: it is somebody
- * else's, or is no address of this machine, and the new process could not start. */
+/* Old process, before it promises anything: whether what the new one cannot open (`needs`: "udp:192.0.2.1:5060", a line each) is ours. 0, or
+ * -errno with a line in text: it is somebody else's, or no address of this machine, and the new process could not start. */
 int takeover_look(const struct config *c, struct slice needs, char *text, size_t len);
 /* Old process, main: connects to the new one. fd or -errno. */
 int takeover_call(const char *path);
