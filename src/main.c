@@ -7,8 +7,8 @@
 #include "control/server.h"
 #include "transport/conn.h"
 
-/* jemalloc's options; another allocator does not look at them. Memory that a load has freed goes back within seconds, by a
- * thread of jemalloc's own. */
+/* jemalloc's options; another allocator does not look at them. Memory that a load has freed goes back within seconds,
+ * by a thread of jemalloc's own. */
 extern const char *malloc_conf;
 const char *malloc_conf = "background_thread:true,narenas:4,dirty_decay_ms:5000,muzzy_decay_ms:0";
 

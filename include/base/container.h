@@ -1,4 +1,5 @@
-/* From a member back to the struct that it is embedded in: for timers, items and list entries, whose owner a callback needs. */
+/* From a member back to the struct that it is embedded in: for timers, items and list entries, whose owner a callback
+ * needs. */
 #ifndef BASE_CONTAINER_H
 #define BASE_CONTAINER_H
 

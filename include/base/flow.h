@@ -13,8 +13,8 @@ struct flow {
 	struct addr remote;
 	/* the address the packet was sent to, so that the answer leaves from there; family 0: the kernel chooses */
 	struct addr local;
-	/* connection number (transport/conn.h), 0: none. When that is gone, a new one to `remote` is in order, where the protocol
-	 * allows it: so for a response `remote` is what RFC 3261 18.2.2 says */
+	/* connection number (transport/conn.h), 0: none. When that is gone, a new one to `remote` is in order, where
+	 * the protocol allows it: so for a response `remote` is what RFC 3261 18.2.2 says */
 	uint64_t conn;
 };
 

@@ -65,9 +65,9 @@ struct mailbox_item *mailbox_take(struct mailbox *m);
  * Returns at once when the mailbox is not empty. */
 void mailbox_wait(struct mailbox *m, nsec_t timeout);
 
-/* The halves of mailbox_wait, for a consumer whose part passes between threads. mailbox_doze, by the consumer: true if it
- * is to call mailbox_sleep next; posts return 1 from here on, and in between another thread may become the
- * consumer. False: something is there, or a wake came. mailbox_sleep touches nothing that is the consumer's. */
+/* The halves of mailbox_wait, for a consumer whose part passes between threads. mailbox_doze, by the consumer: true if
+ * it is to call mailbox_sleep next; posts return 1 from here on, and in between another thread may become the consumer.
+ * False: something is there, or a wake came. mailbox_sleep touches nothing that is the consumer's. */
 bool mailbox_doze(struct mailbox *m);
 void mailbox_sleep(struct mailbox *m, nsec_t timeout);
 

@@ -1,5 +1,6 @@
-/* Bytes of a record: whole numbers in little-endian order and texts with their length, written into a struct buf and read back. Reading never goes
- * past the end: what is not there sets `bad` and gives zeros, and the caller looks once at the end. */
+/* Bytes of a record: whole numbers in little-endian order and texts with their length, written into a struct buf and
+ * read back. Reading never goes past the end: what is not there sets `bad` and gives zeros, and the caller looks once
+ * at the end. */
 #ifndef BASE_PACK_H
 #define BASE_PACK_H
 

@@ -20,8 +20,8 @@ struct cli {
 	struct config_overrides ov; /* pointers into argv */
 };
 
-/* Main thread (getopt is not reentrant). Fills *cli; what -h and -V print goes to `out`, a usage error, one line and how to
- * get help, to `err`. 0, or the exit status: 2 for a usage error, 1 when there is no memory. */
+/* Main thread (getopt is not reentrant). Fills *cli; what -h and -V print goes to `out`, a usage error, one line and
+ * how to get help, to `err`. 0, or the exit status: 2 for a usage error, 1 when there is no memory. */
 int cli_parse(int argc, char **argv, struct cli *cli, FILE *out, FILE *err);
 void cli_deinit(struct cli *cli);
 

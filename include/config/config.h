@@ -1,5 +1,5 @@
-/* The configuration as it takes effect: made once by main, immutable afterwards, handed down as const. Every option is one
- * row of options.def; parser, range checks, `holdfast -T`, the manual's check and the example come from it. */
+/* The configuration as it takes effect: made once by main, immutable afterwards, handed down as const. Every option is
+ * one row of options.def; parser, range checks, `holdfast -T`, the manual's check and the example come from it. */
 #ifndef CONFIG_CONFIG_H
 #define CONFIG_CONFIG_H
 

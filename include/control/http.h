@@ -7,7 +7,8 @@
 
 /* Answers that main wires in; called on the HTTP thread. */
 struct http_source {
-	/* Appends Prometheus text beyond the counters of base/counters (gauges that need a look at their owner). May be NULL. */
+	/* Appends Prometheus text beyond the counters of base/counters (gauges that need a look at their owner). May be
+	 * NULL. */
 	void (*metrics)(void *ctx, struct buf *b);
 	/* True while every thread makes progress; else writes which does not, one line, into b. */
 	bool (*healthy)(void *ctx, struct buf *b);

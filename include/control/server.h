@@ -15,7 +15,8 @@ struct server_source {
 	char **argv;                       /* outlives the server: how to start another one of us */
 };
 
-/* From now on a SIGHUP waits for server_run: before the configuration is read, or one that comes meanwhile would end the process. */
+/* From now on a SIGHUP waits for server_run: before the configuration is read, or one that comes meanwhile would end
+ * the process. */
 void server_hold_reload(void);
 
 /* Blocks the signals that server_run waits for; before any thread is started. */
@@ -26,8 +27,8 @@ void server_block_signals(void);
 int server_start(struct config *c, const struct server_source *src, struct server **out, char *err,
 		 size_t errlen);
 
-/* Runs until SIGTERM or SIGINT has been followed by the end of what was under way, by drain.timeout, or by a second signal. SIGHUP
- * reloads. */
+/* Runs until SIGTERM or SIGINT has been followed by the end of what was under way, by drain.timeout, or by a second
+ * signal. SIGHUP reloads. */
 void server_run(struct server *s);
 
 void server_destroy(struct server *s);

@@ -1,5 +1,5 @@
-/* Which targets of the gateways answer their probes. One block for each configuration; worker 0 probes and writes, every
- * worker reads. */
+/* Which targets of the gateways answer their probes. One block for each configuration; worker 0 probes and writes,
+ * every worker reads. */
 #ifndef PROXY_GATEWAY_H
 #define PROXY_GATEWAY_H
 

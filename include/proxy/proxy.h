@@ -18,9 +18,9 @@ struct proxy;
 struct proxy_lower {
 	/* Queues bytes (copied) for sending after the commit. 0, or -ENOTCONN: the connection to->conn is gone. */
 	int (*send)(void *ctx, const struct flow *to, struct slice bytes);
-	/* Fills to->conn with a connection to to->remote from to->listener, an existing one or one that connects when something is sent; for TLS the
-	 * peer's certificate must be good for `name`. When it ends, proxy_conn_lost is called. *ack_timeout: ms, as configured. 0, or -errno. NULL:
-	 * there are no reliable transports. */
+	/* Fills to->conn with a connection to to->remote from to->listener, an existing one or one that connects when
+	 * something is sent; for TLS the peer's certificate must be good for `name`. When it ends, proxy_conn_lost is
+	 * called. *ack_timeout: ms, as configured. 0, or -errno. NULL: there are no reliable transports. */
 	int (*connect)(void *ctx, struct flow *to, struct slice name, uint32_t *ack_timeout);
 	/* The same for a connection that is known by its number (a registered flow, a token): to->conn; fills to->proto and to->remote. 0 or
 	 * -ENOTCONN. */
@@ -29,7 +29,8 @@ struct proxy_lower {
 	void (*hangup)(void *ctx, const struct flow *to);
 	/* As in struct txn_lower. */
 	bool (*acked)(void *ctx, const struct flow *to, msec_t since);
-	/* A request came over from->conn with ";alias" in its Via (RFC 5923): what goes to its address at `port` may use that connection. */
+	/* A request came over from->conn with ";alias" in its Via (RFC 5923): what goes to its address at `port` may
+	 * use that connection. */
 	void (*alias)(void *ctx, const struct flow *from, uint16_t port, struct slice name);
 	/* Asks for the hops of a URI; the answer comes by proxy_resolved with `ref`. 0 or -errno. */
 	int (*resolve)(void *ctx, const struct sip_uri *uri, uint64_t ref);
@@ -61,7 +62,8 @@ struct proxy_env {
 	struct wheel *wheel;
 	const msec_t *now;    /* ms: the worker's batch time */
 	const uint64_t *wall; /* ms: the wall clock, for tests; NULL: the system's */
-	/* IP and port of every socket, wildcards resolved to interface addresses; NULL: the listeners' own. Outlives the proxy */
+	/* IP and port of every socket, wildcards resolved to interface addresses; NULL: the listeners' own. Outlives
+	 * the proxy */
 	const struct addr *self;
 	unsigned self_count;
 	unsigned worker;         /* index */
@@ -73,7 +75,8 @@ struct proxy_env {
 int proxy_create(const struct proxy_env *env, struct proxy **out); /* 0, -ENOMEM */
 void proxy_destroy(struct proxy *p);
 
-/* Any thread. The round-trip time of the last OPTIONS that a binding's phone answered, by the binding's number: µs. False: not known. */
+/* Any thread. The round-trip time of the last OPTIONS that a binding's phone answered, by the binding's number: µs.
+ * False: not known. */
 bool qualify_rtt(const struct proxy_shared *s, uint64_t number, uint32_t *us);
 
 /* A parsed message; the packet is the proxy's from here on (it destroys it, or keeps it in a response context). */
@@ -93,14 +96,15 @@ void proxy_conn_lost(struct proxy *p, uint64_t conn);
  * return the old one is not used by this proxy any more. */
 void proxy_reconfigure(struct proxy *p, const struct config *c);
 
-/* After a batch's decisions, before anything of it is sent: makes its state changes durable, and answers what waited for that. */
+/* After a batch's decisions, before anything of it is sent: makes its state changes durable, and answers what waited
+ * for that. */
 void proxy_commit(struct proxy *p);
 /* No batch comes any more: stores what proxy_commit may put off, the ends of calls. */
 void proxy_flush(struct proxy *p);
 
 #define SNAPSHOT_KEY_LEN 8 /* bytes */
-/* Any thread, pure. The key in STORE_CALLS of the record with this number, the highest byte first, so that new ones go to the end of
- * the tree; and back: false for what is no such key. */
+/* Any thread, pure. The key in STORE_CALLS of the record with this number, the highest byte first, so that new ones go
+ * to the end of the tree; and back: false for what is no such key. */
 void snapshot_key(uint64_t record, char key[static SNAPSHOT_KEY_LEN]);
 bool snapshot_number(struct slice key, uint64_t *record);
 

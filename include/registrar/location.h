@@ -1,5 +1,5 @@
-/* The location service: bindings of addresses of record, in the store's shared environment. There is no copy of it in memory: a look-up is a read
- * in the map. */
+/* The location service: bindings of addresses of record, in the store's shared environment. There is no copy of it in
+ * memory: a look-up is a read in the map. */
 #ifndef REGISTRAR_LOCATION_H
 #define REGISTRAR_LOCATION_H
 
@@ -38,26 +38,29 @@ struct binding_set {
 	struct binding b[LOCATION_BINDINGS_MAX];
 };
 
-/* "user@domain" as key: escapes undone where 19.1.4 says they mean the same, domain in lower case. 0 or -EINVAL (too long, no user …). */
+/* "user@domain" as key: escapes undone where 19.1.4 says they mean the same, domain in lower case. 0 or -EINVAL (too
+ * long, no user …). */
 int location_aor(struct slice user, struct slice domain, struct buf *out);
 
-/* By reader. The bindings that have not expired at `now` (ms of the wall clock), in the order they were stored. 0 (count may be 0) or -errno. */
+/* By reader. The bindings that have not expired at `now` (ms of the wall clock), in the order they were stored. 0
+ * (count may be 0) or -errno. */
 int location_find(struct store_reader *r, struct slice aor, uint64_t now, struct binding_set *out);
 
 /* By transaction: the same, and writing the set back whole (count 0: deleted). Keeps the index of connections. */
 int location_load(struct store_txn *t, struct slice aor, uint64_t now, struct binding_set *out);
 int location_save(struct store_txn *t, struct slice aor, const struct binding_set *set);
 
-/* By transaction. Removes the bindings that can only be reached over the connection; a binding that was refreshed over another one
- * meanwhile stays. Returns how many, or -errno. */
+/* By transaction. Removes the bindings that can only be reached over the connection; a binding that was refreshed over
+ * another one meanwhile stays. Returns how many, or -errno. */
 int location_drop_conn(struct store_txn *t, uint64_t conn);
 
 /* By reader that has begun. True if bindings depend on the connection. */
 bool location_has_conn(struct store_reader *r, uint64_t conn);
 
-/* A walk over a part of all addresses of record, for one of `parts` that together are everything: expired bindings are for the caller to remove
- * (in a transaction of its own), others may be qualified. Goes on behind `*where` (opaque, zero at first) and stops after `max` addresses; *where
- * is zero again when the part has been walked through. `fn` is called with each set (expired ones included). Returns how many addresses. */
+/* A walk over a part of all addresses of record, for one of `parts` that together are everything: expired bindings are
+ * for the caller to remove (in a transaction of its own), others may be qualified. Goes on behind `*where` (opaque,
+ * zero at first) and stops after `max` addresses; *where is zero again when the part has been walked through. `fn` is
+ * called with each set (expired ones included). Returns how many addresses. */
 struct location_place {
 	unsigned len;
 	char key[STORE_KEY_MAX];

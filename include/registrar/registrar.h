@@ -1,5 +1,6 @@
-/* The registrar's rules: what a REGISTER does to the bindings of its address of record (RFC 3261 10.3, RFC 3327, RFC 5626). No sockets, no
- * clock, no threads: a function from a request and a set of bindings to an answer and a new set. */
+/* The registrar's rules: what a REGISTER does to the bindings of its address of record (RFC 3261 10.3, RFC 3327, RFC
+ * 5626). No sockets, no clock, no threads: a function from a request and a set of bindings to an answer and a new
+ * set. */
 #ifndef REGISTRAR_REGISTRAR_H
 #define REGISTRAR_REGISTRAR_H
 
@@ -27,8 +28,8 @@ struct registrar_answer {
 	bool attach; /* a binding depends on the connection that the request came over: its end is to be watched */
 };
 
-/* By write transaction `t`, of which it does its part or nothing: all contacts of the request, or none. out->extra is set up by the
- * caller. Never fails: a store that cannot be written makes a 500. */
+/* By write transaction `t`, of which it does its part or nothing: all contacts of the request, or none. out->extra is
+ * set up by the caller. Never fails: a store that cannot be written makes a 500. */
 void registrar_apply(struct store_txn *t, const struct registrar_args *a, struct registrar_answer *out);
 
 #endif

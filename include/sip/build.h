@@ -19,23 +19,24 @@ struct sip_reply {
 };
 
 #define SIP_REPLY_TAG_LEN 16
-/* The To tag that a reply to `req` gets when none is given. The ACK to a final response carries the same branch, Call-ID, From
- * tag and CSeq number as the request, and so gives the same tag: by it we know the ACK of a reply that we kept no trace of. */
+/* The To tag that a reply to `req` gets when none is given. The ACK to a final response carries the same branch,
+ * Call-ID, From tag and CSeq number as the request, and so gives the same tag: by it we know the ACK of a reply that we
+ * kept no trace of. */
 void sip_reply_tag(const struct sip_msg *req, char out[static SIP_REPLY_TAG_LEN]);
 
 long sip_reply_build(const struct sip_msg *req, const struct sip_reply *r, char *out, size_t cap);
 
-/* RFC 3261 18.2.1 and RFC 3581 4: ";received=" when the sent-by host is not the source, or rport was asked for, and the value of
- * rport. Fills edits for the topmost Via; `scratch` holds the text until they are applied. */
+/* RFC 3261 18.2.1 and RFC 3581 4: ";received=" when the sent-by host is not the source, or rport was asked for, and the
+ * value of rport. Fills edits for the topmost Via; `scratch` holds the text until they are applied. */
 struct sip_edits;
 #define SIP_VIA_SCRATCH 128
 void sip_via_stamp(const struct sip_msg *req, const struct addr *source, struct sip_edits *e,
 		   char scratch[static SIP_VIA_SCRATCH]);
 
-/* ACK for a non-2xx final response (17.1.1.3) and CANCEL (9.1), from the INVITE as it was sent: its Request-URI, top Via,
- * From, Call-ID, CSeq number, Route; To from the response (ACK) or the request (CANCEL); Max-Forwards: 70; for an ACK
- * and a CANCEL alike, Authorization headers of the INVITE are carried over (22.1), Require and Proxy-Require are not.
- * `reason`: the value of a CANCEL's Reason (RFC 3326); empty: none. */
+/* ACK for a non-2xx final response (17.1.1.3) and CANCEL (9.1), from the INVITE as it was sent: its Request-URI, top
+ * Via, From, Call-ID, CSeq number, Route; To from the response (ACK) or the request (CANCEL); Max-Forwards: 70; for an
+ * ACK and a CANCEL alike, Authorization headers of the INVITE are carried over (22.1), Require and Proxy-Require are
+ * not. `reason`: the value of a CANCEL's Reason (RFC 3326); empty: none. */
 long sip_ack_build(const struct sip_msg *invite, const struct sip_msg *response, char *out, size_t cap);
 long sip_cancel_build(const struct sip_msg *invite, struct slice reason, char *out, size_t cap);
 

@@ -19,7 +19,8 @@ struct sip_edits {
 	struct sip_edit edit[SIP_EDITS_MAX];
 };
 
-/* Kept sorted by offset; edits at one offset keep the order in which they were added. Deleted ranges may not overlap. */
+/* Kept sorted by offset; edits at one offset keep the order in which they were added. Deleted ranges may not
+ * overlap. */
 void sip_edits_add(struct sip_edits *e, uint32_t off, uint32_t del, struct slice ins);
 
 /* Removes the value that `it` stands on: its whole line when it is the only one there, else the value with its comma.

@@ -98,8 +98,8 @@ struct sip_msg_room {
  * -EBADMSG: no SIP start line; there is nothing to answer. */
 int sip_msg_parse(struct sip_msg_room *room, const char *buf, size_t len, bool stream);
 
-/* True when a response would find its way back: the topmost Via can be read. It copies what else the request has (RFC 3261
- * 8.2.6.2), which may be too little for a transaction, but tells a person who looks on what is wrong. */
+/* True when a response would find its way back: the topmost Via can be read. It copies what else the request has (RFC
+ * 3261 8.2.6.2), which may be too little for a transaction, but tells a person who looks on what is wrong. */
 bool sip_msg_answerable(const struct sip_msg *m);
 
 /* A copy in one block with its bytes and headers; release with free(). NULL: no memory. */

@@ -6,9 +6,9 @@
 
 struct store;
 
-/* Main thread. Opens (and makes, with its parent folders) the store in folder `path`. A store that cannot be read is moved aside
- * with the time in its name, with a log line, and an empty one is made. 0, or -errno with one line in `err` (not
- * writable, locked by another process). */
+/* Main thread. Opens (and makes, with its parent folders) the store in folder `path`. A store that cannot be read is
+ * moved aside with the time in its name, with a log line, and an empty one is made. 0, or -errno with one line in `err`
+ * (not writable, locked by another process). */
 int store_open(const char *path, uint64_t map_size, struct store **out, char *err, size_t errlen);
 void store_close(struct store *s);
 

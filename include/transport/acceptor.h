@@ -1,5 +1,6 @@
-/* An acceptor: the thread that reads its sockets, recognises copies of requests under way, parses, and hands messages to their
- * workers. What cannot be a message it drops and counts; what deserves an error without a transaction it answers. */
+/* An acceptor: the thread that reads its sockets, recognises copies of requests under way, parses, and hands messages
+ * to their workers. What cannot be a message it drops and counts; what deserves an error without a transaction it
+ * answers. */
 #ifndef TRANSPORT_ACCEPTOR_H
 #define TRANSPORT_ACCEPTOR_H
 
@@ -8,9 +9,9 @@
 
 /* What the layer above offers. Called on the acceptor's thread. */
 struct acceptor_upper {
-	/* Takes the packet over, or refuses: -ENOBUFS (it stays the acceptor's). A refused request is answered with 503,
-	 * anything else refused is dropped. `percent`: how much of its queue limit the packet may use (mailbox_post): 100 for
-	 * new requests, 200 for what belongs to something that exists. */
+	/* Takes the packet over, or refuses: -ENOBUFS (it stays the acceptor's). A refused request is answered with
+	 * 503, anything else refused is dropped. `percent`: how much of its queue limit the packet may use
+	 * (mailbox_post): 100 for new requests, 200 for what belongs to something that exists. */
 	int (*deliver)(void *ctx, struct packet *p, unsigned percent);
 	/* A datagram to `remote` came back (ICMP). `quoted`: its start, as far as known; may be empty; valid during
 	 * the call. At most ACCEPTOR_ERRORS_MAX a second. */
@@ -41,8 +42,8 @@ int acceptor_create(const struct acceptor_config *c, struct acceptor **out);
 int acceptor_start(struct acceptor *a);
 /* Main. Ends the thread after the batch at hand and waits for it. Before the workers are stopped. */
 void acceptor_stop(struct acceptor *a);
-/* Main, after the workers' packets are gone too: they hold slots of the in-flight filter. Stops first if needed. NULL does
- * nothing. */
+/* Main, after the workers' packets are gone too: they hold slots of the in-flight filter. Stops first if needed. NULL
+ * does nothing. */
 void acceptor_destroy(struct acceptor *a);
 
 /* Any thread. From the next batch on. */

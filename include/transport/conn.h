@@ -1,10 +1,10 @@
-/* Connections: TCP and TLS, accepted or opened by us. A connection has an acceptor, which alone reads it, and a sending side that
- * any thread uses through conn_send and that nobody but the connection's own writer thread ever waits for.
+/* Connections: TCP and TLS, accepted or opened by us. A connection has an acceptor, which alone reads it, and a sending
+ * side that any thread uses through conn_send and that nobody but the connection's own writer thread ever waits for.
  *
- * The sending side: conn_send puts the bytes behind what is queued; whoever finds nobody at it takes the *drain token* and
- * writes without blocking. When that cannot go on (the connection is not open yet, the kernel takes no more), the token passes to a writer
- * thread of this connection, which waits with a deadline and ends when the queue is empty. The token's holder alone
- * touches the sending side of the socket and of the TLS session. */
+ * The sending side: conn_send puts the bytes behind what is queued; whoever finds nobody at it takes the *drain token*
+ * and writes without blocking. When that cannot go on (the connection is not open yet, the kernel takes no more), the
+ * token passes to a writer thread of this connection, which waits with a deadline and ends when the queue is empty. The
+ * token's holder alone touches the sending side of the socket and of the TLS session. */
 #ifndef TRANSPORT_CONN_H
 #define TRANSPORT_CONN_H
 
@@ -65,11 +65,12 @@ int streams_check(const struct config *c, char *err, size_t errlen);
 void streams_stop(struct streams *s);
 /* Main, when the acceptors are destroyed: they hold references. NULL does nothing. */
 void streams_close(struct streams *s);
-/* Main. Loads certificates and options of `c` for connections to come; those that exist keep what they have. Listeners are matched by
- * index and must be the same as at start. 0, or -EINVAL with a line in err and nothing changed. */
+/* Main. Loads certificates and options of `c` for connections to come; those that exist keep what they have. Listeners
+ * are matched by index and must be the same as at start. 0, or -EINVAL with a line in err and nothing changed. */
 int streams_reconfigure(struct streams *s, const struct config *c, char *err, size_t errlen);
 
-/* Any thread. The address that a listener of ours is bound to, its real port where 0 was asked for; family 0: not TCP or TLS. */
+/* Any thread. The address that a listener of ours is bound to, its real port where 0 was asked for; family 0: not TCP
+ * or TLS. */
 const struct addr *streams_bound(const struct streams *s, unsigned listener);
 
 /* A hop that a request is to go to. */
@@ -77,33 +78,35 @@ struct conn_hop {
 	enum flow_proto proto; /* FLOW_TCP or FLOW_TLS */
 	uint16_t listener;     /* of that kind: its address is bound to, its options and certificate are used */
 	struct addr remote;
-	/* TLS: what the peer's certificate must be good for (RFC 5922); a host name or IP address, at most 255 bytes; copied.
-	 * Ignored for TCP */
+	/* TLS: what the peer's certificate must be good for (RFC 5922); a host name or IP address, at most 255 bytes;
+	 * copied. Ignored for TCP */
 	struct slice name;
 };
 
-/* Any thread. The number of a connection to the hop: one that exists (the same transport, address, port, and name), or a new one that
- * connects when the first bytes are sent. Makes no system call. 0, or -ENOBUFS (max_connections), -ENOMEM, -EPROTONOSUPPORT (no such
- * listener), -EINVAL. */
+/* Any thread. The number of a connection to the hop: one that exists (the same transport, address, port, and name), or
+ * a new one that connects when the first bytes are sent. Makes no system call. 0, or -ENOBUFS (max_connections),
+ * -ENOMEM, -EPROTONOSUPPORT (no such listener), -EINVAL. */
 int streams_connect(struct streams *s, const struct conn_hop *hop, uint64_t *conn);
 
-/* Any thread. Makes an accepted connection the one that requests to its address at `port` (and for TLS to `name`, which its verified
- * certificate must be good for) go over (RFC 5923). A connection that is there already is left. */
+/* Any thread. Makes an accepted connection the one that requests to its address at `port` (and for TLS to `name`, which
+ * its verified certificate must be good for) go over (RFC 5923). A connection that is there already is left. */
 void conn_alias(struct conn *c, uint16_t port, struct slice name);
 
 /* Any thread. The connection of that number, with a reference that conn_put gives back; NULL: it is gone, or closed. */
 struct conn *streams_get(struct streams *s, uint64_t conn);
 void conn_put(struct conn *c);
 
-/* Any thread; never blocks. Sends the bytes (copied if they must wait) in the order of the calls. `now`: clock_mono_ms, or the time of the
- * batch: from when ack_timeout counts. What cannot be sent any more is dropped: watchers hear of it by conn_lost. */
+/* Any thread; never blocks. Sends the bytes (copied if they must wait) in the order of the calls. `now`: clock_mono_ms,
+ * or the time of the batch: from when ack_timeout counts. What cannot be sent any more is dropped: watchers hear of it
+ * by conn_lost. */
 void conn_send(struct conn *c, const struct iovec *v, unsigned n, msec_t now);
 
-/* Any thread. True if the peer's kernel has acknowledged all that was given to conn_send at or before `since` (as `now` there). */
+/* Any thread. True if the peer's kernel has acknowledged all that was given to conn_send at or before `since` (as `now`
+ * there). */
 bool conn_acked(struct conn *c, msec_t since);
 
-/* Worker. From now on `to` gets a struct conn_lost of `kind` when the connection ends; at once if it has. A second watch by the
- * same mailbox does nothing. 0, -ENOMEM. */
+/* Worker. From now on `to` gets a struct conn_lost of `kind` when the connection ends; at once if it has. A second
+ * watch by the same mailbox does nothing. 0, -ENOMEM. */
 int conn_watch(struct conn *c, struct mailbox *to, unsigned kind);
 
 /* Any thread. Ends it: what is queued is dropped, its watchers are told. The first cause stands. */

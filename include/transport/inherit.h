@@ -1,5 +1,6 @@
-/* Sockets that pass from one process to the next at a planned restart: listening ones, and connections of plain TCP with what has been read of a
- * message and what waits to be sent. Made and used by main, when no other thread runs yet, or none any more. */
+/* Sockets that pass from one process to the next at a planned restart: listening ones, and connections of plain TCP
+ * with what has been read of a message and what waits to be sent. Made and used by main, when no other thread runs yet,
+ * or none any more. */
 #ifndef TRANSPORT_INHERIT_H
 #define TRANSPORT_INHERIT_H
 
@@ -38,7 +39,8 @@ struct inheritance {
 int inherit_take(struct inheritance *in, enum flow_proto proto, const struct addr *bound, unsigned acceptor);
 /* Whether two listeners would be in each other's way: UDP or not, one port, and one address or a wildcard. */
 bool inherit_overlaps(enum flow_proto p, const struct addr *a, enum flow_proto q, const struct addr *b);
-/* True if a socket is left that is in the way of such a listener: then ours may be opened beside it, and nobody else has the port. */
+/* True if a socket is left that is in the way of such a listener: then ours may be opened beside it, and nobody else
+ * has the port. */
 bool inherit_has(const struct inheritance *in, enum flow_proto proto, const struct addr *bound);
 /* New process, before it takes anything: 0 if nobody is in the way of such a listener, or -errno. */
 int inherit_probe(enum flow_proto proto, const struct addr *bound);
@@ -52,12 +54,13 @@ int udp_open_with(const struct config *c, struct inheritance *in, struct udp **o
 int streams_open_with(const struct config *c, struct inheritance *in, struct streams **out, char *err,
 		      size_t errlen);
 
-/* The receiving side, when the acceptors exist and do not run yet: the connections go on here under their numbers. One whose listener is no more is
- * closed. Returns how many. */
+/* The receiving side, when the acceptors exist and do not run yet: the connections go on here under their numbers. One
+ * whose listener is no more is closed. Returns how many. */
 unsigned streams_import(struct streams *s, struct inheritance *in);
 
-/* The giving side, when acceptors and workers have ended. Closes what cannot move (TLS, after its queue; what is not open yet), makes writers leave
- * their connections, and calls `fn` with each that moves; fn copies what it needs. Waits for TLS at most `grace` ms. */
+/* The giving side, when acceptors and workers have ended. Closes what cannot move (TLS, after its queue; what is not
+ * open yet), makes writers leave their connections, and calls `fn` with each that moves; fn copies what it needs. Waits
+ * for TLS at most `grace` ms. */
 void streams_export(struct streams *s, uint32_t grace, void (*fn)(void *ctx, const struct inherited_conn *c),
 		    void *ctx);
 /* Likewise for listening sockets. */

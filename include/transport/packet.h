@@ -11,8 +11,8 @@ struct packet {
 	struct mailbox_item item; /* item.kind: enum worker_item */
 	struct flow flow;         /* const */
 	nsec_t received;          /* const: wall clock, when the kernel had it */
-	/* the filter's slot, or NULL; cleared (inflight_release) when the request has been answered or dropped; moves to the
-	 * server transaction when there is one */
+	/* the filter's slot, or NULL; cleared (inflight_release) when the request has been answered or dropped; moves
+	 * to the server transaction when there is one */
 	_Atomic uint64_t *inflight;
 	struct sip_msg *msg; /* behind this struct, in the same block */
 };

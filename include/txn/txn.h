@@ -38,11 +38,11 @@ struct txn_user {
 	void (*response)(void *owner, struct txn *t, const struct sip_msg *m);
 	/* Timer B or F: no final response (17.1.1.2, 17.1.2.2). */
 	void (*timeout)(void *owner, struct txn *t);
-	/* The transport says that the request could not be delivered; also for a server transaction whose response could
-	 * not be sent. */
+	/* The transport says that the request could not be delivered; also for a server transaction whose response
+	 * could not be sent. */
 	void (*transport_error)(void *owner, struct txn *t);
-	/* The peer has not acknowledged the request for ack_timeout (reliable transports). The transaction goes on: responses
-	 * may still come. */
+	/* The peer has not acknowledged the request for ack_timeout (reliable transports). The transaction goes on:
+	 * responses may still come. */
 	void (*unacked)(void *owner, struct txn *t);
 	/* The last call for t: forget it. Called exactly once for every transaction that has an owner. */
 	void (*gone)(void *owner, struct txn *t);
@@ -52,8 +52,8 @@ struct txn_user {
  * worker's commit. Failure to send is reported later, by txn_client_error. */
 struct txn_lower {
 	void (*send)(void *ctx, const struct flow *to, struct slice bytes);
-	/* True if the peer's kernel has all that was sent over `to` at or before `since` (ms). Reliable flows only. May be NULL: no
-	 * ack_timeout. */
+	/* True if the peer's kernel has all that was sent over `to` at or before `since` (ms). Reliable flows only. May
+	 * be NULL: no ack_timeout. */
 	bool (*acked)(void *ctx, const struct flow *to, msec_t since);
 	void *ctx;
 };
@@ -89,13 +89,13 @@ int txn_server_create(struct txn_table *tb, const struct sip_msg *m, const struc
 void txn_server_receive(struct txn *t, const struct sip_msg *m, const struct flow *source);
 
 /* Sends a response of the user's through t. `bytes` are copied (kept for retransmission where the state needs it). A
- * 2xx to INVITE leads to Accepted, where further 2xx may follow. Responses that the state does not allow are dropped and
- * counted (CNT_DROP_LATE_RESPONSE); 0, -ENOMEM (sent, but cannot be repeated), -EALREADY (not allowed here).
- * RFC 4320: to a non-INVITE request no 101 to 199 is allowed, and over UDP no 100 before txn_quiet_time is over. */
+ * 2xx to INVITE leads to Accepted, where further 2xx may follow. Responses that the state does not allow are dropped
+ * and counted (CNT_DROP_LATE_RESPONSE); 0, -ENOMEM (sent, but cannot be repeated), -EALREADY (not allowed here). RFC
+ * 4320: to a non-INVITE request no 101 to 199 is allowed, and over UDP no 100 before txn_quiet_time is over. */
 int txn_server_respond(struct txn *t, unsigned status, struct slice bytes);
 
-/* Ends it without a final response, as RFC 4320 4.2 wants it where only a 408 is left to say; nothing if one was sent. No
- * more upcalls but `gone`. */
+/* Ends it without a final response, as RFC 4320 4.2 wants it where only a 408 is left to say; nothing if one was sent.
+ * No more upcalls but `gone`. */
 void txn_server_abandon(struct txn *t);
 
 /* A response could not be sent, or ICMP says so. The user is told; only a non-INVITE transaction ends by it. */
@@ -128,8 +128,8 @@ void txn_client_receive(struct txn *t, const struct sip_msg *response);
 /* Could not be sent, or ICMP says so: the user is told and the transaction ends, unless it has had a final
  * response. */
 void txn_client_error(struct txn *t);
-/* A connection is gone: every client transaction whose request went over it, and that has had no final response, fails as by
- * txn_client_error. Server transactions keep their flow: their responses find another way when they are sent. */
+/* A connection is gone: every client transaction whose request went over it, and that has had no final response, fails
+ * as by txn_client_error. Server transactions keep their flow: their responses find another way when they are sent. */
 void txn_table_conn_lost(struct txn_table *tb, uint64_t conn);
 /* The user gives up on a client transaction without a final response (64*T1 after a CANCEL, 9.1): no more upcalls but
  * `gone`; ends now. */

@@ -22,10 +22,10 @@ enum worker_item {
 	WORKER_ITEM_STOP,
 };
 
-/* What a worker runs: main fills it with proxy_create, proxy_destroy … (a test with its own, and its own struct proxy). create and
- * destroy are called on the main thread while the worker does not run, all else on the worker: by one thread at a time, which
- * is its own or, while that one has nothing to do, an acceptor that plays the worker for a batch (src/worker/README.md). So
- * nothing of a core may be thread-local. */
+/* What a worker runs: main fills it with proxy_create, proxy_destroy … (a test with its own, and its own struct proxy).
+ * create and destroy are called on the main thread while the worker does not run, all else on the worker: by one thread
+ * at a time, which is its own or, while that one has nothing to do, an acceptor that plays the worker for a batch
+ * (src/worker/README.md). So nothing of a core may be thread-local. */
 struct worker_core {
 	int (*create)(const struct proxy_env *env, struct proxy **out);
 	void (*destroy)(struct proxy *p);
@@ -57,8 +57,8 @@ struct worker_pool;
 
 /* Main. Makes config->workers workers without their threads. 0 or -errno. */
 int worker_pool_create(const struct worker_pool_config *c, struct worker_pool **out);
-/* Main, before worker_pool_start. Gives the workers back what an earlier run has stored of its calls. Records that cannot be read are left out, counted
- * and logged. 0, or -errno: the store cannot be read at all. */
+/* Main, before worker_pool_start. Gives the workers back what an earlier run has stored of its calls. Records that
+ * cannot be read are left out, counted and logged. 0, or -errno: the store cannot be read at all. */
 int worker_pool_recover(struct worker_pool *pool);
 /* Main. Starts the threads hf-worker-N. 0, or -errno: none runs. */
 int worker_pool_start(struct worker_pool *pool);

@@ -185,7 +185,8 @@ static int on_section(cfg_t *top, cfg_opt_t *opt)
 		at.title = sec->title;
 		rc = check_item(ld, s, item, &at);
 		ld->item = NULL;
-		/* All of it has been stored; kept here it would make libConfuse compare every title with every other. */
+		/* All of it has been stored; kept here it would make libConfuse compare every title with every
+		 * other. */
 		cfg_opt_rmnsec(opt, 0);
 	}
 	ld->section_next++;

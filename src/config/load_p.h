@@ -40,14 +40,15 @@ int load_fail(struct load_error *e, const struct load_place *at, int rc, const c
 /* Sets all options of a section to their defaults. 0 or the error. */
 int load_defaults(struct load *ld, enum option_section section, void *base);
 
-/* One more at the end of a titled section's array, with defaults; its name is a copy of `title`. NULL with the error set. */
+/* One more at the end of a titled section's array, with defaults; its name is a copy of `title`. NULL with the error
+ * set. */
 void *load_append(struct load *ld, enum option_section section, const char *title, unsigned line);
 
 /* Parses the file into ld->c, which has its defaults. 0 or the error. */
 int load_file(struct load *ld, const char *file);
 
-/* check.c: what a section's values mean; called when the section is complete. The place's option is for them to set. 0 or
- * the error. */
+/* check.c: what a section's values mean; called when the section is complete. The place's option is for them to set. 0
+ * or the error. */
 int check_item(struct load *ld, enum option_section section, void *item, struct load_place *at);
 /* All sections together: duplicates, names, and what is derived. 0 or the error. */
 int check_all(struct load *ld);

@@ -64,8 +64,8 @@ extern const unsigned option_count;
 
 const struct option_row *option_find(enum option_section section, const char *name); /* NULL: none */
 
-/* The transports of a listener that the option means something for, a bit of 1 << enum flow_proto each; all for the options of other
- * sections. */
+/* The transports of a listener that the option means something for, a bit of 1 << enum flow_proto each; all for the
+ * options of other sections. */
 unsigned option_transports(const struct option_row *o);
 
 /* The words of an enum's type, ended by NULL; NULL for other types. */

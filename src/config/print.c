@@ -1,6 +1,7 @@
 #include "config/value_p.h"
 
-/* Whether the row is an option of this section and, for a listener, of its transport: read back, another one would be refused. */
+/* Whether the row is an option of this section and, for a listener, of its transport: read back, another one would be
+ * refused. */
 static bool printed(const struct option_row *o, enum option_section section, const void *base)
 {
 	return o->section == section &&

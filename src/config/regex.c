@@ -46,8 +46,8 @@ static uint64_t regex_times(const char **p)
 	return most < REGEX_SIZE_MAX ? most : REGEX_SIZE_MAX;
 }
 
-/* The size of the alternatives at *p, up to the end or the parenthesis that closes them. The library copies what is repeated, and of repetitions
- * within repetitions it makes more than there is memory for. */
+/* The size of the alternatives at *p, up to the end or the parenthesis that closes them. The library copies what is
+ * repeated, and of repetitions within repetitions it makes more than there is memory for. */
 static uint64_t regex_size(const char **p, bool inner)
 {
 	uint64_t total = 0, atom = 0, was;
@@ -76,7 +76,8 @@ static uint64_t regex_size(const char **p, bool inner)
 	return total;
 }
 
-/* A letter that the library takes as itself behind a backslash, where other languages have a class of characters; 0: none. */
+/* A letter that the library takes as itself behind a backslash, where other languages have a class of characters; 0:
+ * none. */
 static char regex_stranger(const char *p)
 {
 	while (*p) {

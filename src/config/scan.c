@@ -113,8 +113,8 @@ static bool comment(struct cursor *c)
 	return false;
 }
 
-/* A variable that is missing is a mistake of whoever starts us: with nothing in its place a route that was to be one domain's would be
- * everybody's. */
+/* A variable that is missing is a mistake of whoever starts us: with nothing in its place a route that was to be one
+ * domain's would be everybody's. */
 static bool is_given(struct cursor *c, size_t len)
 {
 	char *end = c->p + len, *dflt = strstr(c->p, ":-");

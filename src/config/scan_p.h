@@ -18,9 +18,10 @@ int scan_read(const char *file, struct scan *s);
 /* Takes `len` bytes of text. 0 or -ENOMEM. */
 int scan_text(const char *text, size_t len, struct scan *s);
 
-/* libConfuse takes a file whose last section, string or comment never ends as complete, drops characters that it
- * does not know, and fails on (and miscounts the lines of) comments in lists. This refuses the former and blanks the comments
- * out, so that what it parses is what the operator sees. 0; -EINVAL with *line and the reason in `why`; -ENOMEM. */
+/* libConfuse takes a file whose last section, string or comment never ends as complete, drops characters that it does
+ * not know, and fails on (and miscounts the lines of) comments in lists. This refuses the former and blanks the
+ * comments out, so that what it parses is what the operator sees. 0; -EINVAL with *line and the reason in `why`;
+ * -ENOMEM. */
 int scan_check(struct scan *s, unsigned *line, char *why, size_t whylen);
 
 void scan_deinit(struct scan *s);

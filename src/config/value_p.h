@@ -6,8 +6,8 @@
 
 #define VALUE_WHY_LEN 512 /* bytes for "what is wrong, expected what" */
 
-/* Reads `text` into the field of `base` (the section's struct), a list's value at its end. 0; -EINVAL with the reason in
- * `why`; -ENOMEM. */
+/* Reads `text` into the field of `base` (the section's struct), a list's value at its end. 0; -EINVAL with the reason
+ * in `why`; -ENOMEM. */
 int value_set(const struct option_row *o, const char *text, void *base, char why[static VALUE_WHY_LEN]);
 
 /* As the file has it: strings quoted, lists in braces. */

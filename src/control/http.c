@@ -174,7 +174,8 @@ int http_start(const struct addr *addr, const struct http_source *src, struct ht
 				     (unsigned)TIMEOUT, MHD_OPTION_END);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (!h->daemon) {
-		/* The library has closed the socket, in all but its earliest failures; closing it twice would be worse. */
+		/* The library has closed the socket, in all but its earliest failures; closing it twice would be
+		 * worse. */
 		free(h);
 		return -EIO;
 	}

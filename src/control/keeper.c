@@ -31,8 +31,9 @@ static void sync_one(struct store_env *e)
 		log_error("store", "the store cannot be written through to the disk: %s", strerror(-rc));
 }
 
-/* Only at the end: each time makes every page of the map cost a fault when it is next written, 20 µs a call at 2,000 a second. The kernel writes them
- * back in its own time, and calls that were being set up when the power went are over when it is back. */
+/* Only at the end: each time makes every page of the map cost a fault when it is next written, 20 µs a call at 2,000 a
+ * second. The kernel writes them back in its own time, and calls that were being set up when the power went are over
+ * when it is back. */
 static void sync_calls(struct keeper *k)
 {
 	for (unsigned i = 0; i < worker_pool_count(k->workers); i++)

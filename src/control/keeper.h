@@ -1,5 +1,5 @@
-/* The keeper: a thread that writes the store through to the disk every store.sync. A commit survives the process; this is for what a loss of power
- * takes. It alone waits for the disk. */
+/* The keeper: a thread that writes the store through to the disk every store.sync. A commit survives the process; this
+ * is for what a loss of power takes. It alone waits for the disk. */
 #ifndef CONTROL_KEEPER_H
 #define CONTROL_KEEPER_H
 

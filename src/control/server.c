@@ -86,7 +86,8 @@ static int take_over(struct server *s, char *err, size_t errlen)
 	return 0;
 }
 
-/* From the store's secret: nobody outside knows it, and a Call-ID has the same worker after a restart, so that no record has to move. */
+/* From the store's secret: nobody outside knows it, and a Call-ID has the same worker after a restart, so that no
+ * record has to move. */
 static int hash_seed_from(const unsigned char *secret)
 {
 	unsigned char mac[32];

@@ -16,8 +16,8 @@ struct ctl {
 	bool quiet;         /* nothing is said of a proxy that is not there */
 };
 
-/* client.c: one request; `body` is NULL or becomes the request's. 0 and *out (the caller's, NULL for text) and *text (free()), or CTL_FAILED: said on
- * standard error why. */
+/* client.c: one request; `body` is NULL or becomes the request's. 0 and *out (the caller's, NULL for text) and *text
+ * (free()), or CTL_FAILED: said on standard error why. */
 int client_call(const struct ctl *c, const char *method, const char *path, json_t *body, json_t **out,
 		char **text);
 /* A query's value, escaped; free(). NULL: no memory. */
@@ -33,7 +33,8 @@ void show_users(const json_t *j);
 void show_drain(const json_t *j);
 void show_result(const json_t *j);
 
-/* password.c: from a prompt (twice, without echo) when standard input is a terminal, else its first line. 0 or CTL_FAILED: said why. */
+/* password.c: from a prompt (twice, without echo) when standard input is a terminal, else its first line. 0 or
+ * CTL_FAILED: said why. */
 int password_read(char out[static CTL_PASSWORD_MAX + 1]);
 
 #endif

@@ -8,7 +8,8 @@
 #define PATH_LEN       2000 /* bytes: what client_call takes */
 #define SOCKET_DEFAULT "/run/holdfast/control.sock"
 
-/* One row a command. `fn` does it, with the words behind the command's name; a row without one is a plain call of `path`. */
+/* One row a command. `fn` does it, with the words behind the command's name; a row without one is a plain call of
+ * `path`. */
 struct ctl_command {
 	const char *name, *words, *prose;
 	const char *method, *path;

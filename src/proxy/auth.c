@@ -1,5 +1,5 @@
-/* Who is calling: digest authentication of the domains' own users (RFC 3261 22, RFC 8760), and refusals that are held back because
- * somebody tries out passwords. */
+/* Who is calling: digest authentication of the domains' own users (RFC 3261 22, RFC 8760), and refusals that are held
+ * back because somebody tries out passwords. */
 #include "proxy_p.h"
 
 #include <stdlib.h>
@@ -13,7 +13,8 @@
 #define AUTH_LOG      5    /* lines a second */
 #define CHALLENGE_MAX 1024 /* bytes: room for the challenges of a realm */
 
-/* A refusal on its way. It keeps the request's packet, and with it the in-flight slot: copies that come meanwhile are absorbed. */
+/* A refusal on its way. It keeps the request's packet, and with it the in-flight slot: copies that come meanwhile are
+ * absorbed. */
 struct held {
 	struct timer timer;
 	struct held *next, **prev; /* proxy->refusals */

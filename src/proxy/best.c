@@ -6,8 +6,8 @@
 
 #define CHALLENGES_MAX 8192 /* bytes of challenges kept for aggregation */
 
-/* Lower is better. A 6xx beats all; then the lowest class, within 4xx those that tell the caller how to try again; what we
- * made up ourselves comes last in its class. */
+/* Lower is better. A 6xx beats all; then the lowest class, within 4xx those that tell the caller how to try again; what
+ * we made up ourselves comes last in its class. */
 static unsigned response_rank(const struct context *c, unsigned status, bool local)
 {
 	unsigned rank;
@@ -124,7 +124,8 @@ void best_send(struct context *c)
 		}
 	} else if (c->best_local && context_is_user(c) && !c->overload &&
 		   (status == 404 || status == 408 || status == 416 || status == 430 || status == 503)) {
-		/* A user of ours who is registered and not there. The registrar is here: nobody behind us could try another flow (RFC 5626 5.3). */
+		/* A user of ours who is registered and not there. The registrar is here: nobody behind us could try
+		 * another flow (RFC 5626 5.3). */
 		context_respond_local(c, 480, SLICE_NONE);
 	} else if (status == 503 && c->overload) {
 		char text[REPLY_RETRY_AFTER_MAX];

@@ -86,8 +86,8 @@ static unsigned branch_begin(struct branch *b, long n, const char *branch, const
 	return 0;
 }
 
-/* RFC 3261 18.1.1: what is too large for a datagram goes over TCP, unless its URI asked for UDP. The same hop over UDP then comes
- * next, for when no connection can be made. False: it goes over UDP at once. */
+/* RFC 3261 18.1.1: what is too large for a datagram goes over TCP, unless its URI asked for UDP. The same hop over UDP
+ * then comes next, for when no connection can be made. False: it goes over UDP at once. */
 static bool branch_prefer_tcp(struct branch *b, const struct forward_args *a, const struct resolver_hop *hop,
 			      struct flow *out, uint32_t *ack_timeout)
 {
@@ -174,7 +174,8 @@ static unsigned branch_send_any(struct branch *b)
 	return status;
 }
 
-/* Where the target leads by its URIs. 0: sent, or a name is being looked up; else the status that the branch fails with. */
+/* Where the target leads by its URIs. 0: sent, or a name is being looked up; else the status that the branch fails
+ * with. */
 static unsigned branch_find(struct branch *b)
 {
 	struct context *c = b->context;
@@ -259,8 +260,8 @@ void branch_resolved(struct branch *b, const struct resolver_answer *a)
 	branch_fail(b, branch_send(b, &a->hop[0]));
 }
 
-/* RFC 3263 4.3: the next address of the same target, as a branch of its own (another branch parameter). The failed one leaves no
- * response behind. */
+/* RFC 3263 4.3: the next address of the same target, as a branch of its own (another branch parameter). The failed one
+ * leaves no response behind. */
 void branch_next_hop(struct branch *b)
 {
 	struct context *c = b->context;

@@ -1,6 +1,6 @@
-/* How far a request may spread (RFC 5393 5.3.3). What is tried at the same time shares the breadth. A request that has been here
- * before shares it among all its targets, those that are tried one after the other too: the contacts of a few users that point back
- * here make a tree, of which every path would be walked in turn. */
+/* How far a request may spread (RFC 5393 5.3.3). What is tried at the same time shares the breadth. A request that has
+ * been here before shares it among all its targets, those that are tried one after the other too: the contacts of a few
+ * users that point back here make a tree, of which every path would be walked in turn. */
 #include "proxy_p.h"
 
 unsigned breadth_of(const struct sip_msg *m)

@@ -94,7 +94,8 @@ static void context_leave_quietly(struct context *c)
 	if (context_pending(c))
 		return;
 	if (c->final_sent && !c->invite) {
-		/* Its transactions linger for copies, and have nothing more to tell. An INVITE's may bring another 2xx. */
+		/* Its transactions linger for copies, and have nothing more to tell. An INVITE's may bring another
+		 * 2xx. */
 		context_destroy(c);
 		return;
 	}
@@ -222,8 +223,8 @@ static void context_advance(struct context *c)
 		best_send(c);
 }
 
-/* Whether the call might succeed by another way to the same place: it was not reached, did not answer in time, or failed. Not
- * when it says that somebody is busy or unknown. */
+/* Whether the call might succeed by another way to the same place: it was not reached, did not answer in time, or
+ * failed. Not when it says that somebody is busy or unknown. */
 static bool target_failed(const struct branch *b, unsigned status, const struct sip_msg *m)
 {
 	if (!m || b->cancel_sent) /* Timer C's CANCEL; of the caller's nothing more is tried anyway */
@@ -243,7 +244,8 @@ static bool caller_gave_up(const struct context *c, unsigned status, const struc
 	return !c->invite && !m && status == 408;
 }
 
-/* Whether another way to the branch's target may be tried: nobody has given up, and nobody has refused for all (16.7 step 5). */
+/* Whether another way to the branch's target may be tried: nobody has given up, and nobody has refused for all (16.7
+ * step 5). */
 static bool branch_may_go_on(const struct branch *b)
 {
 	const struct context *c = b->context;
@@ -301,7 +303,8 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 	if (over)
 		c->target_next = c->target_count;
 	if (over || !branch_other_way(c, b, status, m)) {
-		/* The phone was not reached over this flow: not its answer, and nothing that the caller would understand. */
+		/* The phone was not reached over this flow: not its answer, and nothing that the caller would
+		 * understand. */
 		if (status == 430 && m && c->target && c->target[b->target].aor.len)
 			m = NULL;
 		if (m && status < 300)
@@ -313,8 +316,8 @@ void context_branch_done(struct branch *b, unsigned status, const struct sip_msg
 	context_leave(c);
 }
 
-/* Given up as not acknowledged, and there after all: it counts as if it had never been gone, beside those that were started
- * instead. */
+/* Given up as not acknowledged, and there after all: it counts as if it had never been gone, beside those that were
+ * started instead. */
 static void branch_revive(struct branch *b)
 {
 	struct context *c = b->context;

@@ -1,6 +1,6 @@
-/* Confirmed calls: a small record each, made by the 2xx to an INVITE and ended by a BYE. They are what an operator who drains the proxy wants to
- * know, and what says where a request may go that begins something inside a call. They are kept in the store, so a restart does not forget
- * them, and counted. */
+/* Confirmed calls: a small record each, made by the 2xx to an INVITE and ended by a BYE. They are what an operator who
+ * drains the proxy wants to know, and what says where a request may go that begins something inside a call. They are
+ * kept in the store, so a restart does not forget them, and counted. */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -101,8 +101,9 @@ static void routes_add(struct buf *routes, struct slice *all, struct slice uri)
 	all->len += uri.len + 1;
 }
 
-/* The 2xx names, from the called side to the caller's: proxies that followed us, ourselves, and those that the request had already come through.
- * How many these are only the request tells: names can be made up, and the caller's own are good for nobody but the caller. */
+/* The 2xx names, from the called side to the caller's: proxies that followed us, ourselves, and those that the request
+ * had already come through. How many these are only the request tells: names can be made up, and the caller's own are
+ * good for nobody but the caller. */
 static void routes_read(const struct proxy *p, const struct sip_msg *ok, const struct sip_msg *request,
 			struct buf *routes, struct dialog_record *r)
 {

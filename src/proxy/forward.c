@@ -53,7 +53,8 @@ int forward_flow(struct proxy *p, const struct forward_args *a, const struct res
 	*ack_timeout = 0;
 	if (hop->proto == FLOW_UDP)
 		return 0;
-	/* RFC 5922 7.3: the certificate is to be good for the name that we were sent to, not for one that the DNS has led on to. */
+	/* RFC 5922 7.3: the certificate is to be good for the name that we were sent to, not for one that the DNS has
+	 * led on to. */
 	struct sip_uri uri = {0};
 	if (hop->proto == FLOW_TLS && forward_hop_uri(a->route, a->target, &uri) < 0)
 		return -EHOSTUNREACH;
@@ -130,7 +131,8 @@ static void put_record_route(struct proxy *p, const struct flow *side, bool sips
 	buf_lit(b, ">\r\n");
 }
 
-/* True if `host` is an address, but not that of the source; with a port to compare (not 0) another port is another address. */
+/* True if `host` is an address, but not that of the source; with a port to compare (not 0) another port is another
+ * address. */
 static bool is_elsewhere(struct slice host, uint16_t port, const struct addr *source)
 {
 	struct addr a;
@@ -146,9 +148,9 @@ bool forward_is_first_hop(const struct sip_msg *m)
 	return h->next < 0 && h->value_len == m->via.whole.len;
 }
 
-/* Whether what is said to the caller in the dialog comes to who sent this: a user agent, or a proxy that has recorded itself. One that has
- * not is passed by (RFC 5626 5.3 has a flow for the first hop only). By addresses it is seen whose the topmost Record-Route is; a name may be
- * anybody's. */
+/* Whether what is said to the caller in the dialog comes to who sent this: a user agent, or a proxy that has recorded
+ * itself. One that has not is passed by (RFC 5626 5.3 has a flow for the first hop only). By addresses it is seen whose
+ * the topmost Record-Route is; a name may be anybody's. */
 static bool is_way_back(const struct proxy *p, const struct sip_msg *m, const struct flow *source)
 {
 	struct sip_values it = {0};
@@ -167,8 +169,8 @@ static bool is_way_back(const struct proxy *p, const struct sip_msg *m, const st
 	       addr_parse_ip(sip_slice(m, m->via.host), 0, &via) < 0 || addr_eq_ip(&at, &via);
 }
 
-/* A caller over UDP behind a NAT: straight from it, and neither its Via nor its Contact names where it is. The Via alone says less: it
- * may send from another port than it listens on, unless it has asked for rport (RFC 3581). */
+/* A caller over UDP behind a NAT: straight from it, and neither its Via nor its Contact names where it is. The Via
+ * alone says less: it may send from another port than it listens on, unless it has asked for rport (RFC 3581). */
 static bool is_behind_nat(const struct sip_msg *m, const struct flow *source)
 {
 	uint16_t port = m->via.port ? m->via.port : 5060;
@@ -185,8 +187,8 @@ static bool is_behind_nat(const struct sip_msg *m, const struct flow *source)
 	       is_elsewhere(uri.host, uri.port ? uri.port : 5060, &source->remote);
 }
 
-/* Requests inside the dialog come back by these. A side that is reached over a connection of its own, or through a NAT, is so then
- * too. */
+/* Requests inside the dialog come back by these. A side that is reached over a connection of its own, or through a NAT,
+ * is so then too. */
 static void put_record_routes(struct proxy *p, const struct forward_args *a, struct buf *b)
 {
 	const struct sip_msg *m = a->m;
@@ -271,8 +273,8 @@ static void edit_number(const struct sip_msg *m, enum sip_hdr_id id, unsigned va
 	sip_edits_add(e, h->value, h->value_len, slice_make(b->p + mark, b->len - mark));
 }
 
-/* Our own values off the top of the route set; the last one, when it became the Request-URI; the first, when it is a strict
- * router's and becomes the Request-URI (16.6 step 6). */
+/* Our own values off the top of the route set; the last one, when it became the Request-URI; the first, when it is a
+ * strict router's and becomes the Request-URI (16.6 step 6). */
 static void edit_routes(const struct forward_args *a, struct sip_edits *e)
 {
 	const struct route_set *route = a->route;

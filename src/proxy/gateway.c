@@ -80,8 +80,8 @@ static void shuffle(const struct config_gateway *gw, unsigned *order, unsigned n
 	}
 }
 
-/* Puts one target into the set: its own URI if it has a user part, else the request's user at the target; with lr it is a
- * next hop, and the Request-URI stays. */
+/* Puts one target into the set: its own URI if it has a user part, else the request's user at the target; with lr it is
+ * a next hop, and the Request-URI stays. */
 static void gateway_add(const struct config_target *t, const struct plan *plan, struct target_set *set)
 {
 	struct target *out = &set->target[set->count];

@@ -1,5 +1,5 @@
-/* What becomes of a request, for who looks for it afterwards: a log line for each that we refuse and for each branch that fails, with
- * the Call-ID; at level debug also where requests go. */
+/* What becomes of a request, for who looks for it afterwards: a log line for each that we refuse and for each branch
+ * that fails, with the Call-ID; at level debug also where requests go. */
 #include <stdio.h>
 
 #include "base/log.h"
@@ -44,7 +44,8 @@ void journal_refused(const struct packet *pk, unsigned status, const char *reaso
 	char source[JOURNAL_TEXT], left_out[LOG_LEFT_OUT_MAX];
 	uint64_t missed = 0;
 
-	/* Being asked for a password and the end of a cancelled call are no refusals; what is malformed has had its line. */
+	/* Being asked for a password and the end of a cancelled call are no refusals; what is malformed has had its
+	 * line. */
 	if (status < 300 || status >= 700 || status == 401 || status == 407 || status == 487 || m->error)
 		return;
 	if (!log_enabled(LOG_LEVEL_INFO) || !log_limit(&limiters[status - 300], JOURNAL_BURST, &missed))

@@ -1,5 +1,6 @@
-/* Targets from the location service (RFC 3261 16.5, RFC 5626 5.3, 6): the contacts that a user of ours has registered, the most wanted first. Those of
- * the same q are tried at once. Of an instance that registered over several flows one is tried, and the next only when that one fails. */
+/* Targets from the location service (RFC 3261 16.5, RFC 5626 5.3, 6): the contacts that a user of ours has registered,
+ * the most wanted first. Those of the same q are tried at once. Of an instance that registered over several flows one
+ * is tried, and the next only when that one fails. */
 #include "proxy_p.h"
 
 #include <stdlib.h>

@@ -54,7 +54,8 @@ static void drop_maddr(const struct proxy *p, struct plan *plan, char *text, siz
 	}
 }
 
-/* On top, the name of a domain of ours with nothing before it: a user agent has its outbound proxy by that name, and by it has come here. */
+/* On top, the name of a domain of ours with nothing before it: a user agent has its outbound proxy by that name, and by
+ * it has come here. */
 static bool is_own_domain(const struct proxy *p, const struct sip_uri *u)
 {
 	if ((u->scheme != SIP_SCHEME_SIP && u->scheme != SIP_SCHEME_SIPS) || u->has_user ||
@@ -66,8 +67,8 @@ static bool is_own_domain(const struct proxy *p, const struct sip_uri *u)
 	return u->port == 0;
 }
 
-/* A Path of ours in a Route, from the registrar's side. From the phone itself it permits nothing, and is only taken off (RFC 5626 5.3.2). False:
- * it has our form, and is none. */
+/* A Path of ours in a Route, from the registrar's side. From the phone itself it permits nothing, and is only taken off
+ * (RFC 5626 5.3.2). False: it has our form, and is none. */
 static bool take_path(struct proxy *p, const struct packet *pk, struct slice user, struct plan *plan)
 {
 	struct flow flow;
@@ -83,9 +84,9 @@ static bool take_path(struct proxy *p, const struct packet *pk, struct slice use
 
 #define ROUTES_OWN_MAX 64
 
-/* Takes our own values off the top of the route set: two when the request changes listeners here (RFC 5658), more when it passed us more than
- * once (a spiral) and nobody in between stayed in the dialog. The last one is of the side that the request goes to. What has our Path's form
- * and is none, and whatever follows one, is not ours. */
+/* Takes our own values off the top of the route set: two when the request changes listeners here (RFC 5658), more when
+ * it passed us more than once (a spiral) and nobody in between stayed in the dialog. The last one is of the side that
+ * the request goes to. What has our Path's form and is none, and whatever follows one, is not ours. */
 static unsigned take_own_routes(struct proxy *p, const struct packet *pk, bool authorized, struct plan *plan)
 {
 	const struct sip_msg *m = pk->msg;
@@ -140,8 +141,8 @@ static bool begins_something(enum sip_method method)
 	       method == SIP_METHOD_PUBLISH || method == SIP_METHOD_REGISTER;
 }
 
-/* The token says which dialog it is, not where that leads: with it alone, who was once let through to one user could go on to anybody. What comes
- * back to ourselves is looked at again. */
+/* The token says which dialog it is, not where that leads: with it alone, who was once let through to one user could go
+ * on to anybody. What comes back to ourselves is looked at again. */
 static bool leads_to_dialog(struct proxy *p, const struct sip_msg *m, const struct sip_uri *uri,
 			    const struct plan *plan)
 {

@@ -128,8 +128,8 @@ void register_destroy_all(struct proxy *p);
 
 /* --- proxy.c --- */
 struct txn_timers proxy_txn_timers(const struct config *c);
-/* Sends what is a message of ours. A response whose connection is gone finds another one (18.2.2); a request does not: its
- * transaction, if it has one, hears of the connection's end. */
+/* Sends what is a message of ours. A response whose connection is gone finds another one (18.2.2); a request does not:
+ * its transaction, if it has one, hears of the connection's end. */
 void proxy_send(struct proxy *p, const struct flow *to, struct slice bytes);
 
 /* --- journal.c: what the log tells of requests; lines a second are limited --- */
@@ -174,7 +174,8 @@ struct plan {
 	struct sip_uri uri; /* the same, parsed (scheme OTHER when it is none that we know) */
 	bool authorized;    /* our own route set, good for this dialog: the request may be relayed along it */
 	bool path; /* our Path is the last Route that was taken off: the request may go by its flow, and only by it */
-	/* with authorized: the flow that our token names for this direction; with path: that of the Path; as flow_key_get has it */
+	/* with authorized: the flow that our token names for this direction; with path: that of the Path; as
+	 * flow_key_get has it */
 	struct flow toward;
 	struct route_set route;
 };
@@ -237,13 +238,14 @@ long forward_build(struct proxy *p, const struct forward_args *a, char branch[st
 /* 18.3: the Content-Length that a message for a stream lacks. `text` holds it until the edits are applied. */
 #define FORWARD_LENGTH_MAX 40
 void forward_length(const struct sip_msg *m, struct sip_edits *e, char text[static FORWARD_LENGTH_MAX]);
-/* The URI that says where it goes next: the pushed Route, the first remaining Route, or the Request-URI (16.6 step 6, 7).
- * 0 or -EBADMSG. */
+/* The URI that says where it goes next: the pushed Route, the first remaining Route, or the Request-URI (16.6 step 6,
+ * 7). 0 or -EBADMSG. */
 int forward_hop_uri(const struct route_set *route, const struct target *t, struct sip_uri *out);
 /* Straight from a user agent: nobody has put a Via on top of its own. */
 bool forward_is_first_hop(const struct sip_msg *m);
-/* A flow towards a hop, on the listener that suits, with a connection where it needs one; `out` of the arguments is not looked
- * at. *ack_timeout: ms. 0, -EPROTO (the request must not leave without TLS), -EHOSTUNREACH, or why there is no connection. */
+/* A flow towards a hop, on the listener that suits, with a connection where it needs one; `out` of the arguments is not
+ * looked at. *ack_timeout: ms. 0, -EPROTO (the request must not leave without TLS), -EHOSTUNREACH, or why there is no
+ * connection. */
 int forward_flow(struct proxy *p, const struct forward_args *a, const struct resolver_hop *hop,
 		 struct flow *out, uint32_t *ack_timeout);
 /* The same for a target that has a flow of its own; -ENOTCONN: it is dead. */
@@ -266,7 +268,8 @@ struct slice reply_retry_after(const struct proxy *p, char text[static REPLY_RET
 void reply_overload(struct proxy *p, struct packet *pk);
 /* Whether a response can go back: there is a Via below ours (16.7 step 3). */
 bool reply_passes(const struct sip_msg *m);
-/* A received response without its topmost Via, into p->out; for a stream with Content-Length. Bytes, or -EBADMSG: no Via remains. */
+/* A received response without its topmost Via, into p->out; for a stream with Content-Length. Bytes, or -EBADMSG: no
+ * Via remains. */
 long reply_strip(struct proxy *p, const struct sip_msg *m, bool stream);
 
 /* --- context.c: response contexts (16.7) --- */
@@ -349,7 +352,8 @@ void context_response(struct branch *b, const struct sip_msg *m);
 void context_client_failed(struct branch *b, unsigned status, enum counter_id cause);
 void context_client_unacked(struct branch *b);
 void context_resolved(struct branch *b, const struct resolver_answer *a);
-/* The branch is over: with the final response m, or with `status` of our own making (m NULL). What follows is tried, or the caller answered. */
+/* The branch is over: with the final response m, or with `status` of our own making (m NULL). What follows is tried, or
+ * the caller answered. */
 void context_branch_done(struct branch *b, unsigned status, const struct sip_msg *m);
 void context_server_gone(struct context *c);
 void context_client_gone(struct branch *b);
@@ -411,11 +415,13 @@ void dialog_clear(struct proxy *p);
 /* --- locate.c: targets from the location service --- */
 void locate_targets(struct proxy *p, const struct sip_msg *m, const struct plan *plan, unsigned domain,
 		    struct target_set *set);
-/* The flow that a registered target is reached over now: of the same address and instance, or contact. False: none that is alive. */
+/* The flow that a registered target is reached over now: of the same address and instance, or contact. False: none that
+ * is alive. */
 bool location_flow(struct proxy *p, const struct target *t, struct flow *out);
 
 /* --- stray.c --- */
-/* A response that matches nothing, shortly after a start: if our own Via branch is on top, it goes where the next Via says. True: it did. */
+/* A response that matches nothing, shortly after a start: if our own Via branch is on top, it goes where the next Via
+ * says. True: it did. */
 bool stray_forward(struct proxy *p, const struct sip_msg *m);
 
 /* --- stateless.c (16.11) --- */

@@ -1,5 +1,6 @@
-/* Whether registered phones are there: an OPTIONS to each contact of a domain with qualify_interval. Which are due is decided by sweep.c as it passes them;
- * nothing is kept of a contact but its round-trip time, in a table of fixed size that all workers share, and whether it is reachable, in its binding. */
+/* Whether registered phones are there: an OPTIONS to each contact of a domain with qualify_interval. Which are due is
+ * decided by sweep.c as it passes them; nothing is kept of a contact but its round-trip time, in a table of fixed size
+ * that all workers share, and whether it is reachable, in its binding. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -114,7 +115,8 @@ void qualify_gone(void *owner)
 
 /* --- the question --- */
 
-/* Where it goes: over its flow, or to its address. Contacts by name are not asked: a look-up for each would be. 0 or -errno. */
+/* Where it goes: over its flow, or to its address. Contacts by name are not asked: a look-up for each would be. 0 or
+ * -errno. */
 static int qualify_flow(struct proxy *p, const struct binding *b, struct options_args *a)
 {
 	struct resolver_hop hop;

@@ -1,5 +1,5 @@
-/* After a restart: response contexts from their records, and what each then does to go on. Nothing is sent while records are read; what is due
- * happens in the first batches, when timers run. */
+/* After a restart: response contexts from their records, and what each then does to go on. Nothing is sent while
+ * records are read; what is due happens in the first batches, when timers run. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -138,8 +138,8 @@ static int get_hops(struct branch *br, struct unpack *u)
 	return 0;
 }
 
-/* Timer C, or 64*T1 after a CANCEL; neither is longer than it began. After so long without us the caller has gone: nobody else is to be rung for
- * him. */
+/* Timer C, or 64*T1 after a CANCEL; neither is longer than it began. After so long without us the caller has gone:
+ * nobody else is to be rung for him. */
 static void branch_set_deadline(struct context *c, struct branch *br, const struct txn_clock *k, uint64_t wall)
 {
 	const struct config *config = c->proxy->config;
@@ -342,8 +342,8 @@ int proxy_restore(struct proxy *p, uint64_t record, struct slice bytes, bool mov
 
 /* --- going on --- */
 
-/* A connection of the run before is gone. A phone that has registered again has a new one; to others we open one. 0; 1: it is there after all, and
- * what was sent over it has been sent; -EAGAIN: not now; -errno. */
+/* A connection of the run before is gone. A phone that has registered again has a new one; to others we open one. 0; 1:
+ * it is there after all, and what was sent over it has been sent; -EAGAIN: not now; -errno. */
 static int flow_again(struct branch *b, struct flow *out, uint32_t *ack_timeout)
 {
 	struct context *c = b->context;
@@ -407,7 +407,8 @@ static bool branch_is_unborn(const struct branch *b)
 	return !b->client && !b->done;
 }
 
-/* Whether there is something to be sent. One that rings over a connection that is gone needs none until it is to be cancelled. */
+/* Whether there is something to be sent. One that rings over a connection that is gone needs none until it is to be
+ * cancelled. */
 static bool branch_needs(const struct branch *b)
 {
 	if (b->resumed || b->done)

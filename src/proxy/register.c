@@ -1,5 +1,6 @@
-/* REGISTER for a domain of ours. The registrations of a batch are gathered and applied at its commit, in one transaction of the store; their
- * answers leave after it. So workers hold the store's only write lock for as long as the work takes, and no longer. */
+/* REGISTER for a domain of ours. The registrations of a batch are gathered and applied at its commit, in one
+ * transaction of the store; their answers leave after it. So workers hold the store's only write lock for as long as
+ * the work takes, and no longer. */
 #include "proxy_p.h"
 
 #include <errno.h>
@@ -61,8 +62,8 @@ static bool aor_of(const struct proxy *p, const struct sip_msg *m, unsigned doma
 	       location_aor(to.user, slice_str(p->config->domain[domain].name), aor) == 0;
 }
 
-/* A binding may depend on the connection: then we must hear of its end. False: it has ended already, and nobody waits for an
- * answer. */
+/* A binding may depend on the connection: then we must hear of its end. False: it has ended already, and nobody waits
+ * for an answer. */
 static bool watch_flow(struct proxy *p, const struct packet *pk)
 {
 	struct flow flow = pk->flow;

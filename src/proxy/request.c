@@ -112,9 +112,9 @@ static bool request_admit(struct proxy *p, struct packet *pk, const struct plan 
 	"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, UPDATE, INFO, MESSAGE, SUBSCRIBE, NOTIFY, REFER, " \
 	"PUBLISH\r\n"
 
-/* RFC 5923: what is to go to the sender may use the connection that it has opened. Over TLS the certificate says who that is. Over
- * TCP only the address does, and so the alias must be that very address: with any other, somebody could draw to himself what is
- * meant for another. */
+/* RFC 5923: what is to go to the sender may use the connection that it has opened. Over TLS the certificate says who
+ * that is. Over TCP only the address does, and so the alias must be that very address: with any other, somebody could
+ * draw to himself what is meant for another. */
 static void request_alias(struct proxy *p, const struct packet *pk)
 {
 	const struct sip_msg *m = pk->msg;

@@ -5,8 +5,8 @@
 
 #include "base/hash.h"
 
-/* Which local address the kernel uses towards a destination, for listeners bound to a wildcard. Direct-mapped; an entry is
- * asked for again after a while, since routes change. */
+/* Which local address the kernel uses towards a destination, for listeners bound to a wildcard. Direct-mapped; an entry
+ * is asked for again after a while, since routes change. */
 #define SOURCE_ENTRIES 256
 #define SOURCE_AGE     10000 /* ms */
 

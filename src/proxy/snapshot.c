@@ -1,5 +1,6 @@
-/* Response contexts of INVITEs as records of the store. A context that a batch has touched is written whole at the batch's commit, before
- * anything of the batch is sent; one that has ended is deleted. What is in a record is what recover.c needs to go on. */
+/* Response contexts of INVITEs as records of the store. A context that a batch has touched is written whole at the
+ * batch's commit, before anything of the batch is sent; one that has ended is deleted. What is in a record is what
+ * recover.c needs to go on. */
 #include "snapshot_p.h"
 
 #include <errno.h>
@@ -226,9 +227,9 @@ static int build(struct proxy *p, const struct context *c, const struct txn_cloc
 	return 0;
 }
 
-/* What has its final response is small and stays for 64*T1. In a place of its own it fills pages; between calls that are being set up, which are eight
- * times as large, it would leave the store as large as if all calls of the last half minute were still that. And each page that is written to again
- * after the kernel has written it back costs a fault. */
+/* What has its final response is small and stays for 64*T1. In a place of its own it fills pages; between calls that
+ * are being set up, which are eight times as large, it would leave the store as large as if all calls of the last half
+ * minute were still that. And each page that is written to again after the kernel has written it back costs a fault. */
 static int settle(struct proxy *p, struct store_txn *t, struct context *c)
 {
 	char key[SNAPSHOT_KEY_LEN];
@@ -319,7 +320,8 @@ static int commit(struct proxy *p, int (*write)(struct proxy *p, struct store_tx
 	return rc;
 }
 
-/* A full store: what ends must go all the same, since a restart would go on with it. A little at a time, for even that takes room; the rest later. */
+/* A full store: what ends must go all the same, since a restart would go on with it. A little at a time, for even that
+ * takes room; the rest later. */
 static void commit_ends(struct proxy *p)
 {
 	p->dialogs_new = p->dialogs_gone = 0;
@@ -331,8 +333,9 @@ static void commit_ends(struct proxy *p)
 		p->ended_count = 0;
 }
 
-/* Nothing that is sent depends on the end of a call being stored: what a restart finds of it too much is over by its own deadlines. So ends alone
- * make no commit, but go with the next one, or together with others a little later. True: they wait. */
+/* Nothing that is sent depends on the end of a call being stored: what a restart finds of it too much is over by its
+ * own deadlines. So ends alone make no commit, but go with the next one, or together with others a little later. True:
+ * they wait. */
 static bool put_off(struct proxy *p)
 {
 	if (p->dirty || p->ends_due || dialog_is_urgent(p) || p->ended_count + p->dialog_ends >= ENDS_MAX)

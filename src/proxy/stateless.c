@@ -35,8 +35,8 @@ void stateless_destroy_all(struct proxy *p)
 	}
 }
 
-/* By a hop, or without one by the target's own flow. False: there is no way. What has no transaction cannot turn to UDP when a
- * connection fails, and so is not sent over TCP for its size (18.1.1). */
+/* By a hop, or without one by the target's own flow. False: there is no way. What has no transaction cannot turn to UDP
+ * when a connection fails, and so is not sent over TCP for its size (18.1.1). */
 static bool stateless_send(struct proxy *p, const struct packet *pk, const struct route_set *route,
 			   const struct target *target, uint64_t loop, uint16_t index, unsigned breadth,
 			   const struct resolver_hop *hop)

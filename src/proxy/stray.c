@@ -1,5 +1,6 @@
-/* Responses to requests that a run before this one forwarded, and kept no record of: non-INVITE ones, and copies of a 2xx. Our own Via branch on top
- * proves that we sent the request (its MAC covers the Via below), so the response goes where that Via says. RFC 3261 16.11, 18.2.2. */
+/* Responses to requests that a run before this one forwarded, and kept no record of: non-INVITE ones, and copies of a
+ * 2xx. Our own Via branch on top proves that we sent the request (its MAC covers the Via below), so the response goes
+ * where that Via says. RFC 3261 16.11, 18.2.2. */
 #include "proxy_p.h"
 
 #include "base/counters.h"

@@ -1,5 +1,6 @@
-/* A walk over all registrations that never ends: each worker passes its part of them at a steady pace, removes what has expired, notices whose connection
- * is gone, and asks phones whether they are there. So no table of them is kept in memory, and a hundred thousand make no burst. */
+/* A walk over all registrations that never ends: each worker passes its part of them at a steady pace, removes what has
+ * expired, notices whose connection is gone, and asks phones whether they are there. So no table of them is kept in
+ * memory, and a hundred thousand make no burst. */
 #include "proxy_p.h"
 
 #include "base/counters.h"
@@ -16,7 +17,8 @@ static unsigned domain_of(struct proxy *p, struct slice aor)
 	return d < 0 ? p->config->domain_count : (unsigned)d;
 }
 
-/* Each contact has its moment within the interval, by its number. True if that lies between the last pass and this one. */
+/* Each contact has its moment within the interval, by its number. True if that lies between the last pass and this
+ * one. */
 static bool is_due(const struct proxy *p, const struct binding *b, uint32_t interval)
 {
 	uint64_t now = proxy_now(p) + UINT32_MAX - b->number % interval, last = now - p->sweep_pass;

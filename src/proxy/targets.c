@@ -65,8 +65,8 @@ static void targets_reject(struct target_set *set, unsigned status, const char *
 	set->reject_reason = reason;
 }
 
-/* Along our own route set. The flow in it is a peer's own connection, or its way through a NAT; should that be gone, its URI may
- * still lead there (RFC 5626 5.3.1 has the 430 for what has no other way). */
+/* Along our own route set. The flow in it is a peer's own connection, or its way through a NAT; should that be gone,
+ * its URI may still lead there (RFC 5626 5.3.1 has the 430 for what has no other way). */
 static void targets_dialog(const struct plan *plan, struct target_set *set)
 {
 	struct target *t = &set->target[0];

@@ -237,7 +237,8 @@ bool token_branch_check(const struct token_keys *k, const struct sip_msg *m, con
 	return true;
 }
 
-/* `keys`: of the flows; empty: a token without them. As the parts are led by their lengths, a token of one form is none of the other. */
+/* `keys`: of the flows; empty: a token without them. As the parts are led by their lengths, a token of one form is none
+ * of the other. */
 static void route_mac(const struct token_keys *k, struct slice keys, struct slice call_id, struct slice tag,
 		      unsigned char mac[static MAC_LEN])
 {

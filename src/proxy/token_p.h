@@ -1,5 +1,5 @@
-/* The HMAC tokens that make Holdfast recognise what it wrote itself: in the branch of its Via and in the user part of its
- * Record-Route and Path. Keyed by the store's secret, so they hold over restarts. Owned by one worker. */
+/* The HMAC tokens that make Holdfast recognise what it wrote itself: in the branch of its Via and in the user part of
+ * its Record-Route and Path. Keyed by the store's secret, so they hold over restarts. Owned by one worker. */
 #ifndef PROXY_TOKEN_P_H
 #define PROXY_TOKEN_P_H
 
@@ -31,8 +31,8 @@ uint64_t token_loop_hash(const struct token_keys *k, const struct sip_msg *m);
 void token_branch_make(const struct token_keys *k, const struct sip_msg *m, uint64_t loop, uint16_t index,
 		       char out[static TOKEN_BRANCH_LEN]);
 
-/* True if `ours` is a Via that we wrote: its branch carries our MAC over `next`, the Via below it. m is the message that both
- * stand in. On true *loop_prefix is the loop hash's part in it, to compare with token_loop_prefix. */
+/* True if `ours` is a Via that we wrote: its branch carries our MAC over `next`, the Via below it. m is the message
+ * that both stand in. On true *loop_prefix is the loop hash's part in it, to compare with token_loop_prefix. */
 bool token_branch_check(const struct token_keys *k, const struct sip_msg *m, const struct sip_via *ours,
 			const struct sip_via *next, uint64_t *loop_prefix);
 uint64_t token_loop_prefix(uint64_t loop);
@@ -48,13 +48,13 @@ void token_route_make(const struct token_keys *k, struct slice call_id, struct s
 
 #define TOKEN_FLOW_MAX 83 /* "hff" and at most 80 characters */
 
-/* The same with the flows by which the two sides are to be reached (RFC 5626 5.3): that of the caller and that of who was
- * called; NULL: by the usual ways. Returns its length. */
+/* The same with the flows by which the two sides are to be reached (RFC 5626 5.3): that of the caller and that of who
+ * was called; NULL: by the usual ways. Returns its length. */
 unsigned token_flow_make(const struct token_keys *k, struct slice call_id, struct slice caller_tag,
 			 const struct flow *caller, const struct flow *callee, char out[static TOKEN_FLOW_MAX]);
 
-/* True if `user` is the token of m's dialog: Call-ID, and one of its tags is the caller's. *toward gets the flow to the side that m
- * does not come from, as flow_key_get gives it; that of none if the token has none. */
+/* True if `user` is the token of m's dialog: Call-ID, and one of its tags is the caller's. *toward gets the flow to the
+ * side that m does not come from, as flow_key_get gives it; that of none if the token has none. */
 bool token_route_check(const struct token_keys *k, const struct sip_msg *m, struct slice user,
 		       struct flow *toward);
 /* True if `user` has a route token's form. */
@@ -62,8 +62,8 @@ bool token_route_is_form(struct slice user);
 
 #define TOKEN_PATH_MAX 55 /* "hfp" and at most 52 characters */
 
-/* The user part of our Path (RFC 5626 5.1): who shows it may send to this one flow, whatever and whenever, and nowhere else. Returns
- * its length. */
+/* The user part of our Path (RFC 5626 5.1): who shows it may send to this one flow, whatever and whenever, and nowhere
+ * else. Returns its length. */
 unsigned token_path_make(const struct token_keys *k, const struct flow *flow, char out[static TOKEN_PATH_MAX]);
 /* True if `user` is one that we made. *flow gets the flow in it, as flow_key_get gives it. */
 bool token_path_check(const struct token_keys *k, struct slice user, struct flow *flow);

@@ -8,8 +8,8 @@
 size_t binding_size(const struct binding_set *set);
 /* Writes exactly binding_size(set) bytes, that not being 0. */
 void binding_encode(const struct binding_set *set, char *out);
-/* The bindings that expire later than `now` (0: all); slices point into `record`. 0 or -EBADMSG (damaged, or of an unknown
- * version), out->count being the only thing that is untouched then. */
+/* The bindings that expire later than `now` (0: all); slices point into `record`. 0 or -EBADMSG (damaged, or of an
+ * unknown version), out->count being the only thing that is untouched then. */
 int binding_decode(struct slice record, uint64_t now, struct binding_set *out);
 
 /* Whether the binding ends with its connection. */

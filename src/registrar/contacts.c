@@ -56,8 +56,8 @@ static struct slice instance_of(struct slice v)
 	return v;
 }
 
-/* A parameter of the Contact that we do not understand is given back as it came. Bytes that would break a header line cannot be in it: line
- * ends within a folded header become spaces. */
+/* A parameter of the Contact that we do not understand is given back as it came. Bytes that would break a header line
+ * cannot be in it: line ends within a folded header become spaces. */
 static void keep_param(struct buf *b, struct slice whole)
 {
 	for (size_t i = 0; i < whole.len; i++)
@@ -267,8 +267,8 @@ static void finish(const struct registrar_args *a, struct contact_list *l, bool 
 		b->updated = a->now;
 		b->flow = *a->flow;
 		b->outbound = l->outbound && b->reg_id;
-		/* Over its connection, or behind a NAT: where it came from is the only way back. What came through another proxy
-		 * goes back through it, by Path or by its own address. */
+		/* Over its connection, or behind a NAT: where it came from is the only way back. What came through
+		 * another proxy goes back through it, by Path or by its own address. */
 		b->unbind = a->domain->unbind;
 		b->use_flow = direct && !l->path.len &&
 			      (b->outbound || flow_is_reliable(a->flow) || !is_source(&c->uri, a->flow));

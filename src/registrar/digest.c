@@ -1,7 +1,8 @@
-/* Challenges and their answers. A nonce is its time, a random part, its origin (whom we gave it to), and a MAC over these and the realm: it proves
- * that we gave it, when and to whom, without our having kept it. A failure is the origin's: a datagram's source is soon forged, and what
- * strangers fail at in a telephone's name must not shut it out. What is kept is which counts of a nonce have been used (replay.c) and who failed (failures.c), both in
- * tables of fixed size. */
+/* Challenges and their answers. A nonce is its time, a random part, its origin (whom we gave it to), and a MAC over
+ * these and the realm: it proves that we gave it, when and to whom, without our having kept it. A failure is the
+ * origin's: a datagram's source is soon forged, and what strangers fail at in a telephone's name must not shut it out.
+ * What is kept is which counts of a nonce have been used (replay.c) and who failed (failures.c), both in tables of
+ * fixed size. */
 #include <errno.h>
 #include <gnutls/crypto.h>
 #include <stdlib.h>
@@ -24,8 +25,8 @@
 
 int digest_create(const unsigned char secret[static STORE_SECRET_LEN], struct digest **out)
 {
-	/* What counts were used before a restart is not known: nonces from before it are nobody's. The clock could not tell which
-	 * these are: it may be set back. */
+	/* What counts were used before a restart is not known: nonces from before it are nobody's. The clock could not
+	 * tell which these are: it may be set back. */
 	unsigned char text[5 + RUN] = {'n', 'o', 'n', 'c', 'e'};
 	struct digest *d = calloc(1, sizeof(*d));
 	int rc = -ENOMEM;
@@ -250,7 +251,8 @@ enum digest_result digest_check(struct digest *d, struct store_reader *users, co
 		return r;
 	if (!complete(&c) || !parse_nc(c.nc, &nc) || user_name(c.username, out) < 0 || !same_resource(m, c.uri))
 		return DIGEST_MALFORMED;
-	/* An old answer is no attempt at guessing: nothing is said of its password, and it is asked again, without a penalty. */
+	/* An old answer is no attempt at guessing: nothing is said of its password, and it is asked again, without a
+	 * penalty. */
 	if (!nonce_fresh(d, c.nonce, realm->name, now, &given, &origin)) {
 		count(CNT_AUTH_STALE);
 		return DIGEST_STALE;

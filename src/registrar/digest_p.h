@@ -18,12 +18,12 @@ struct replay {
 };
 int replay_init(struct replay *r); /* 0, -ENOMEM */
 void replay_deinit(struct replay *r);
-/* Uses up `nc` and all below it. False: it was used already, or that is not known any more: then a new nonce is good. `given`, `now`: ms, when the
- * nonce was made, and now. */
+/* Uses up `nc` and all below it. False: it was used already, or that is not known any more: then a new nonce is good.
+ * `given`, `now`: ms, when the nonce was made, and now. */
 bool replay_use(struct replay *r, struct slice nonce, uint64_t given, uint32_t nc, uint64_t now);
 
-/* Who failed lately: an origin and user together, and an origin alone after many. An origin stands for the address that a nonce was given
- * to (digest.c). */
+/* Who failed lately: an origin and user together, and an origin alone after many. An origin stands for the address that
+ * a nonce was given to (digest.c). */
 #define FAILURES_SETS 8192
 struct failures {
 	_Atomic uint64_t *slot; /* atomic: [FAILURES_SETS * TABLE_WAYS] */

@@ -1,7 +1,8 @@
-/* Who failed to authenticate lately, so that passwords cannot be tried out at leisure. A slot: 24 bits of the key's hash, one that says that the
- * user has succeeded from there, 7 of the number of failures, 32 of the time of the last attempt in units of 16 ms. When a set is full, a
- * slot without failures gives way, then the oldest. Who is known from a source is not held back by what others do there: behind a NAT,
- * or another proxy, one telephone with an old password would shut out all. */
+/* Who failed to authenticate lately, so that passwords cannot be tried out at leisure. A slot: 24 bits of the key's
+ * hash, one that says that the user has succeeded from there, 7 of the number of failures, 32 of the time of the last
+ * attempt in units of 16 ms. When a set is full, a slot without failures gives way, then the oldest. Who is known from
+ * a source is not held back by what others do there: behind a NAT, or another proxy, one telephone with an old password
+ * would shut out all. */
 #include <errno.h>
 #include <stdlib.h>
 

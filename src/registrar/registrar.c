@@ -1,5 +1,5 @@
-/* The rules of RFC 3261 10.3: the request's contacts are read and checked first, then applied to a copy of the set, then the set is
- * stored; a request that fails at any step has changed nothing. */
+/* The rules of RFC 3261 10.3: the request's contacts are read and checked first, then applied to a copy of the set,
+ * then the set is stored; a request that fails at any step has changed nothing. */
 #include <errno.h>
 
 #include "base/counters.h"

@@ -1,6 +1,6 @@
-/* Nonce-counts that were used. A slot: 32 bits of the nonce's hash, 12 of the time, 20 of the highest count. Where one that is still good has to give way,
- * the older nonces of its set are good no more: so one user who takes nonce after nonce cannot shut out the others, whose new ones are
- * taken, and no count is used twice. */
+/* Nonce-counts that were used. A slot: 32 bits of the nonce's hash, 12 of the time, 20 of the highest count. Where one
+ * that is still good has to give way, the older nonces of its set are good no more: so one user who takes nonce after
+ * nonce cannot shut out the others, whose new ones are taken, and no count is used twice. */
 #include <errno.h>
 #include <stdlib.h>
 

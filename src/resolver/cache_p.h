@@ -11,7 +11,8 @@ struct cache;
 /* `limit` 0: keeps nothing. NULL: no memory. */
 struct cache *cache_create(unsigned limit);
 void cache_destroy(struct cache *c);
-/* Keeps a reference until the set's time is over or it is the least recently used of too many. Replaces an older one. */
+/* Keeps a reference until the set's time is over or it is the least recently used of too many. Replaces an older
+ * one. */
 void cache_put(struct cache *c, struct rr_set *s, msec_t now);
 /* Borrowed until the next cache_put; NULL: nothing, or out of date. */
 struct rr_set *cache_get(struct cache *c, enum rr_type type, const char *name, msec_t now);

@@ -19,7 +19,8 @@ struct queries *queries_create(struct dns *dns, unsigned limit, queries_seen_fn 
 /* After dns_destroy: waiters must be gone. */
 void queries_destroy(struct queries *qs);
 
-/* Waits for the answer to a question, which is asked by the next queries_pump if it is not under way. 0, -ENOBUFS, -ENOMEM. */
+/* Waits for the answer to a question, which is asked by the next queries_pump if it is not under way. 0, -ENOBUFS,
+ * -ENOMEM. */
 int queries_join(struct queries *qs, enum rr_type type, const char *name, struct waiter *w);
 void waiter_leave(struct waiter *w); /* does nothing if it does not wait */
 

@@ -61,8 +61,8 @@ struct part {
 	bool has_value;
 };
 
-/* Splits "a=b;c" or "a=b&c=d". False: too many. A user may register many contacts of many parameters, and all of the contacts are
- * compared with all: hence the hashes. */
+/* Splits "a=b;c" or "a=b&c=d". False: too many. A user may register many contacts of many parameters, and all of the
+ * contacts are compared with all: hence the hashes. */
 static bool parts_split(struct slice s, char sep, struct part part[PARTS_MAX], unsigned *count)
 {
 	const char *p = s.p, *end = s.len ? p + s.len : p, *stop, *eq;

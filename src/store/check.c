@@ -259,8 +259,8 @@ static int meta_read(struct check *c, uint64_t off, uint64_t page_number, struct
 	return 0;
 }
 
-/* The walk goes through the file in the order of the keys, which a disk does not like; nor does the kernel take all of a large
- * file at once. */
+/* The walk goes through the file in the order of the keys, which a disk does not like; nor does the kernel take all of
+ * a large file at once. */
 static void read_ahead(int fd, uint64_t bytes)
 {
 	for (uint64_t at = 0; at < bytes; at += AHEAD)

@@ -100,8 +100,8 @@ static void env_close(struct store_env *e)
 		store_file_close(&e->file[i]);
 }
 
-/* Registrations come first: their writers do not wait for the disk, and a loss of power may cost them, whereas what only
- * an operator can give again (the users, the secret) is in a file of its own, synced by each commit. */
+/* Registrations come first: their writers do not wait for the disk, and a loss of power may cost them, whereas what
+ * only an operator can give again (the users, the secret) is in a file of its own, synced by each commit. */
 static int shared_open(struct store *s)
 {
 	struct store_env *e = &s->shared;

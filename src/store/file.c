@@ -93,8 +93,8 @@ static int move_aside(const char *path, const char *why)
 
 /* --- room on the disk --- */
 
-/* Whether room that fallocate has set aside stays ours: a file system that copies a block to write it may have none left
- * for the copy, and the write through the map would then end the process. */
+/* Whether room that fallocate has set aside stays ours: a file system that copies a block to write it may have none
+ * left for the copy, and the write through the map would then end the process. */
 static bool room_is_kept(int fd)
 {
 	struct statfs fs;
@@ -194,8 +194,9 @@ static int tables_open(struct store_file *f)
 	return rc;
 }
 
-/* LMDB's own lock file serves one process, and we are it: LMDB begins it anew when nobody else has it open. It is mapped and written
- * too, so it needs its room on the disk before; one that is there has it, and is kept for a start on a full disk. */
+/* LMDB's own lock file serves one process, and we are it: LMDB begins it anew when nobody else has it open. It is
+ * mapped and written too, so it needs its room on the disk before; one that is there has it, and is kept for a start on
+ * a full disk. */
 static int lock_file(const char *path)
 {
 	char lock[PATH_MAX];
@@ -237,7 +238,8 @@ static int env_open(struct store_file *f, const char *path)
 		rc = mdb_env_set_maxreaders(f->env, STORE_READERS_MAX);
 	if (!rc)
 		rc = mdb_env_open(f->env, path, flags, 0600);
-	/* The room is asked for again, now that LMDB has made the file as long as the map: still before anything goes through the map. */
+	/* The room is asked for again, now that LMDB has made the file as long as the map: still before anything goes
+	 * through the map. */
 	if (!rc && f->writemap)
 		rc = room_set_aside(f, 0, f->reserved);
 	if (!rc)

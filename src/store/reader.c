@@ -3,7 +3,8 @@
 
 #include "store/store_p.h"
 
-/* One thread at a time. A read transaction that is not in use is reset, not ended: it keeps its place in LMDB's table of readers. */
+/* One thread at a time. A read transaction that is not in use is reset, not ended: it keeps its place in LMDB's table
+ * of readers. */
 struct store_reader {
 	struct store_env *env;
 	MDB_txn *txn[STORE_FILES_MAX]; /* the first always, others from their first use */

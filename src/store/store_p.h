@@ -14,8 +14,8 @@
 #define STORE_WORKERS_MAX 1024          /* files of workers that are looked for and made */
 #define STORE_READERS_MAX 1024 /* of an environment at once: each worker, the resolver, control, and room */
 
-/* ThreadSanitizer does not know how LMDB hands pages from the writer to readers (its table of readers, in a library that is not
- * instrumented), and takes what is written through the map for a race. */
+/* ThreadSanitizer does not know how LMDB hands pages from the writer to readers (its table of readers, in a library
+ * that is not instrumented), and takes what is written through the map for a race. */
 #if defined(__SANITIZE_THREAD__)
 #define STORE_WRITEMAP false
 #elif defined(__has_feature)
@@ -78,17 +78,17 @@ int store_path(char out[static PATH_MAX], const char *folder, const char *name);
 
 enum store_mode {
 	STORE_DURABLE, /* a commit survives a loss of power, and waits for the disk */
-	/* A commit survives the end of the process; store_env_sync does the rest. Written through the map where the file system
-	 * allows that safely. */
+	/* A commit survives the end of the process; store_env_sync does the rest. Written through the map where the
+	 * file system allows that safely. */
 	STORE_FAST,
 };
-/* Main. Opens (and makes) the file `name` of the folder with its tables (bits), a damaged one being moved aside. The file is `f` until
- * store_file_close. 0 or -errno. */
+/* Main. Opens (and makes) the file `name` of the folder with its tables (bits), a damaged one being moved aside. The
+ * file is `f` until store_file_close. 0 or -errno. */
 int store_file_open(struct store_file *f, const char *folder, const char *name, uint64_t map_size,
 		    enum store_mode mode, unsigned tables);
 void store_file_close(struct store_file *f);
-/* Writer. Room on the disk for `pages` pages of the file, so that writing through the map cannot fault; and, if the disk has it, for
- * `ahead` more. 0 or -ENOSPC. */
+/* Writer. Room on the disk for `pages` pages of the file, so that writing through the map cannot fault; and, if the
+ * disk has it, for `ahead` more. 0 or -ENOSPC. */
 int store_file_reserve(struct store_file *f, uint64_t pages, uint64_t ahead);
 
 /* Whether the disk has no room left. */
@@ -111,7 +111,8 @@ struct store_spot { /* where LMDB has a table */
 	MDB_dbi dbi;
 };
 int store_txn_table(struct store_txn *t, enum store_table table, struct store_spot *out);
-/* Before a record of `bytes` is put, or (0) deleted: what LMDB may then touch through the map has room on the disk. 0 or -errno. */
+/* Before a record of `bytes` is put, or (0) deleted: what LMDB may then touch through the map has room on the disk. 0
+ * or -errno. */
 int store_txn_room(struct store_txn *t, const struct store_spot *at, size_t bytes);
 int store_txn_spoil(struct store_txn *t, int rc); /* it cannot be committed any more; returns rc */
 int store_reader_table(struct store_reader *r, enum store_table table, struct store_spot *out);

@@ -2,8 +2,8 @@
 
 #include "store/store_p.h"
 
-/* What a commit can add by itself: the heads of the tables, and the list of free pages, which names each page of the file once at
- * the most. */
+/* What a commit can add by itself: the heads of the tables, and the list of free pages, which names each page of the
+ * file once at the most. */
 #define PAGES_COMMIT 64
 /* Left to those who delete when the disk or the map is full, so that space can be won back; of a small map a part. */
 #define PAGES_SPARE 1024
@@ -109,7 +109,8 @@ int store_txn_room(struct store_txn *t, const struct store_spot *at, size_t byte
 		return store_txn_spoil(t, -ENOSPC);
 	if (!f->writemap || f->reserved >= f->map)
 		return 0;
-	/* Each page on the way down is copied, and it or a neighbour is split or merged; the root may get one above it. */
+	/* Each page on the way down is copied, and it or a neighbour is split or merged; the root may get one above
+	 * it. */
 	int rc = mdb_stat(at->txn, at->dbi, &st);
 	if (rc)
 		return store_txn_spoil(t, store_errno(rc));

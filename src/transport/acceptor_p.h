@@ -1,5 +1,5 @@
-/* The inside of an acceptor, shared by acceptor.c, datagram.c, intake.c, refuse.c, icmp.c and stream*.c. All of it runs on
- * the acceptor's thread unless a field says otherwise. */
+/* The inside of an acceptor, shared by acceptor.c, datagram.c, intake.c, refuse.c, icmp.c and stream*.c. All of it runs
+ * on the acceptor's thread unless a field says otherwise. */
 #ifndef TRANSPORT_ACCEPTOR_P_H
 #define TRANSPORT_ACCEPTOR_P_H
 

@@ -296,8 +296,8 @@ int streams_connect(struct streams *s, const struct conn_hop *hop, uint64_t *con
 	return 0;
 }
 
-/* Lock held. A TLS connection that we would open has a name; one that was accepted gets it here, once: it may be asked for again, while
- * another connection has the alias. */
+/* Lock held. A TLS connection that we would open has a name; one that was accepted gets it here, once: it may be asked
+ * for again, while another connection has the alias. */
 static bool alias_name(struct conn *c, struct slice name)
 {
 	if (!c->name && name.len && name.len <= CONN_NAME_MAX && tls_peer_is(c->tls, name))
@@ -409,8 +409,8 @@ void conn_close(struct conn *c, enum conn_cause cause)
 	bool talks = c->state == CONN_OPEN && !c->finishing;
 	conn_set_state(c, CONN_CLOSED);
 	c->cause = (uint8_t)cause;
-	/* Nobody takes the token of a closed connection: if it is free, the sending side is ours. Else its holder finds the state and
-	 * frees the queue, which it reads without the lock. */
+	/* Nobody takes the token of a closed connection: if it is free, the sending side is ours. Else its holder finds
+	 * the state and frees the queue, which it reads without the lock. */
 	mine = !c->draining;
 	if (mine)
 		conn_drop_queue(c);

@@ -1,5 +1,6 @@
-/* The inside of connections, shared by conn.c (life), conn_table.c (finding them, limits), conn_send.c (the sending side), writer.c (its
- * thread), marks.c (what was acknowledged), tcp.c (sockets), tls*.c, and stream*.c (the acceptor's side). */
+/* The inside of connections, shared by conn.c (life), conn_table.c (finding them, limits), conn_send.c (the sending
+ * side), writer.c (its thread), marks.c (what was acknowledged), tcp.c (sockets), tls*.c, and stream*.c (the acceptor's
+ * side). */
 #ifndef TRANSPORT_CONN_P_H
 #define TRANSPORT_CONN_P_H
 
@@ -23,7 +24,8 @@ struct tls_context;
 struct tls_session;
 struct tls_tickets;
 
-/* What a listener's connections go by, as of one load of the configuration: connections keep the one they began with. */
+/* What a listener's connections go by, as of one load of the configuration: connections keep the one they began
+ * with. */
 struct conn_profile {
 	_Atomic unsigned refs;        /* atomic */
 	struct config_stream options; /* const */
@@ -101,7 +103,8 @@ struct conn {
 	_Atomic uint64_t written;
 
 	bool guest; /* the token's holder: its writer is one of streams.guests */
-	/* TLS: made before the handshake; the token's holder sends, the acceptor receives (GnuTLS allows one of each) */
+	/* TLS: made before the handshake; the token's holder sends, the acceptor receives (GnuTLS allows one of
+	 * each) */
 	struct tls_session *tls;
 
 	/* the acceptor's */
@@ -177,7 +180,8 @@ struct conn *conn_ref(struct conn *c);
  * -ENOBUFS (a limit: counted here), -ENOMEM. */
 int conn_create_inbound(struct streams *s, unsigned listener, unsigned acceptor, int fd,
 			const struct addr *remote, const struct addr *local, struct conn **out);
-/* Main. A connection of an earlier process, open, under its number; with a reference. NULL: no memory. Its descriptor is then the connection's. */
+/* Main. A connection of an earlier process, open, under its number; with a reference. NULL: no memory. Its descriptor
+ * is then the connection's. */
 struct inherited_conn;
 struct conn *conn_inherit(struct streams *s, unsigned listener, const struct inherited_conn *e);
 /* Any thread. The socket failed with `error` (positive errno): closes with the cause that it stands for. */
@@ -194,7 +198,8 @@ void conn_table_add(struct streams *s, struct conn *c); /* by number; takes a re
 /* from all tables, if it is there; puts their reference: the caller has one */
 void conn_table_remove(struct streams *s, struct conn *c);
 void conn_table_unlist(struct streams *s, struct conn *c); /* it is not found by its peer any more */
-/* The connection to the peer, with a reference; or `fresh`, which is in the table by number, entered there; or NULL: none, and no fresh. */
+/* The connection to the peer, with a reference; or `fresh`, which is in the table by number, entered there; or NULL:
+ * none, and no fresh. */
 struct conn *conn_table_peer(struct streams *s, enum flow_proto proto, const struct addr *addr,
 			     struct slice name, struct conn *fresh);
 /* Counts a connection against max_connections and max_connections_per_address; false: refused, counted by reason. */
@@ -206,8 +211,9 @@ void conn_table_alias(struct streams *s, struct conn *c, const struct addr *addr
 struct conn *conn_table_get(struct streams *s, uint64_t id); /* with a reference */
 
 /* --- conn_send.c --- */
-/* Holder of the token: writes what is queued, without blocking. 0: the queue is empty and the token given back; -EAGAIN: the kernel (or
- * TLS) takes no more, the token is still the caller's; -EPIPE: closed, the token is given back. */
+/* Holder of the token: writes what is queued, without blocking. 0: the queue is empty and the token given back;
+ * -EAGAIN: the kernel (or TLS) takes no more, the token is still the caller's; -EPIPE: closed, the token is given
+ * back. */
 int conn_drain(struct conn *c);
 /* Lock held, the token free or the caller's, the queue empty: nothing more is sent. */
 void conn_shut(struct conn *c);
@@ -215,12 +221,12 @@ void conn_shut(struct conn *c);
 void conn_drop_queue(struct conn *c);
 
 /* --- writer.c --- */
-/* Holder of the token, which passes to the thread: connects, shakes hands, drains, whatever the state asks for. -errno: no thread;
- * the connection has been closed. */
+/* Holder of the token, which passes to the thread: connects, shakes hands, drains, whatever the state asks for. -errno:
+ * no thread; the connection has been closed. */
 int writer_start(struct conn *c);
 void writers_wait(struct streams *s); /* main: until no writer and none of their threads is left */
-/* Acceptor: the first bytes of an accepted TLS connection are there. Takes the token. The acceptor has taken it out of its epoll and given up
- * its reference; it gets the connection back by its inbox. */
+/* Acceptor: the first bytes of an accepted TLS connection are there. Takes the token. The acceptor has taken it out of
+ * its epoll and given up its reference; it gets the connection back by its inbox. */
 void writer_handshake(struct conn *c);
 
 /* --- marks.c: under the connection's lock --- */
@@ -235,13 +241,13 @@ int tcp_listen(const struct config_listen *l, struct addr *bound, int *fd, unsig
 /* A new socket to remote from the listener's address; connecting has begun. fd or -errno. */
 int tcp_connect(const struct addr *bound, const struct config_stream *o, const struct addr *remote);
 int tcp_options(int fd, const struct config_stream *o); /* keepalive, no delay; 0 or -errno */
-/* TCP_USER_TIMEOUT makes the kernel ignore TCP_KEEPCNT (a single lost probe would end an idle connection): so it is set only while
- * bytes are under way. */
+/* TCP_USER_TIMEOUT makes the kernel ignore TCP_KEEPCNT (a single lost probe would end an idle connection): so it is set
+ * only while bytes are under way. */
 void tcp_arm(int fd, uint32_t ms); /* 0: off */
 /* Bytes that the peer has not acknowledged, those not sent yet included; -errno. */
 long tcp_unacked(int fd);
-/* Bytes that the peer has acknowledged since the connection exists, and perhaps the SYN: what it says before anything was sent is to be
- * subtracted. */
+/* Bytes that the peer has acknowledged since the connection exists, and perhaps the SYN: what it says before anything
+ * was sent is to be subtracted. */
 uint64_t tcp_acked(int fd);
 
 /* --- stream.c: the acceptor's side --- */

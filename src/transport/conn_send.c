@@ -78,8 +78,8 @@ static ssize_t write_tcp(struct conn *c, const struct iovec *v, unsigned n)
 	return r;
 }
 
-/* Several small messages in one record. What is offered again after -EAGAIN must begin with the same bytes, and does: nothing is taken
- * out of the queue before it has been sent. */
+/* Several small messages in one record. What is offered again after -EAGAIN must begin with the same bytes, and does:
+ * nothing is taken out of the queue before it has been sent. */
 static ssize_t write_tls(struct conn *c, const struct iovec *v, unsigned n)
 {
 	char record[SEND_RECORD];
@@ -181,8 +181,8 @@ int conn_drain(struct conn *c)
 	}
 }
 
-/* The token's holder, with an empty queue: straight from the caller's memory. Returns how many bytes of v are sent, or -errno other
- * than -EAGAIN. */
+/* The token's holder, with an empty queue: straight from the caller's memory. Returns how many bytes of v are sent, or
+ * -errno other than -EAGAIN. */
 static ssize_t send_direct(struct conn *c, const struct iovec *v, unsigned n)
 {
 	ssize_t r = write_some(c, v, n);
@@ -292,7 +292,8 @@ bool conn_acked(struct conn *c, msec_t since)
 	} else if (c->state != CONN_OPEN || (c->first && c->first->when <= since)) {
 		acked = !c->first || c->first->when > since;
 	} else {
-		/* Not c->raw less what is unacknowledged: somebody may be writing, and have given the kernel more than is in c->raw. */
+		/* Not c->raw less what is unacknowledged: somebody may be writing, and have given the kernel more than
+		 * is in c->raw. */
 		if (tcp_unacked(c->fd) > 0) {
 			uint64_t all = tcp_acked(c->fd);
 			acked = marks_acked(c, since, all > c->acked ? all - c->acked : 0);

@@ -1,5 +1,5 @@
-/* Where connections are found: by number, by peer, and how many an address has. Each table is spread over shards with a lock of
- * their own, held for a look-up and nothing else. */
+/* Where connections are found: by number, by peer, and how many an address has. Each table is spread over shards with a
+ * lock of their own, held for a look-up and nothing else. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

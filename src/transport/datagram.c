@@ -32,8 +32,8 @@ static void datagram_stun(const struct acceptor_source *s, const struct flow *f,
 		count(CNT_STUN);
 }
 
-/* True if the bytes may be a request whose copies the in-flight filter recognises: anything but a response or an ACK (which gets no
- * answer that would end its flight). */
+/* True if the bytes may be a request whose copies the in-flight filter recognises: anything but a response or an ACK
+ * (which gets no answer that would end its flight). */
 static bool datagram_is_filtered(struct slice b, enum kind k)
 {
 	return k != KIND_ACK && k < KIND_1XX && !(b.len > 4 && memcmp(b.p, "SIP/", 4) == 0);

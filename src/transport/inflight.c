@@ -55,8 +55,8 @@ _Atomic uint64_t *inflight_enter(struct inflight *f, uint64_t key)
 {
 	_Atomic uint64_t *set = inflight_set(f, key);
 	for (unsigned i = 0; i < INFLIGHT_WAYS; i++) {
-		/* Acquire: what the worker did with the slot before it let go is over. Only we make a free slot a used one,
-		 * so that no compare-and-swap is needed. */
+		/* Acquire: what the worker did with the slot before it let go is over. Only we make a free slot a used
+		 * one, so that no compare-and-swap is needed. */
 		if (atomic_load_explicit(&set[i], memory_order_acquire) == 0) {
 			atomic_store_explicit(&set[i], key, memory_order_relaxed);
 			return &set[i];

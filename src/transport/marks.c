@@ -1,5 +1,6 @@
-/* What has been acknowledged, by time: a short history of how many bytes had been given to the kernel when. A mark stands for all
- * that was sent within a quarter of ack_timeout, so that eight of them reach back twice as far as anybody asks. */
+/* What has been acknowledged, by time: a short history of how many bytes had been given to the kernel when. A mark
+ * stands for all that was sent within a quarter of ack_timeout, so that eight of them reach back twice as far as
+ * anybody asks. */
 #include "transport/conn_p.h"
 
 #define MARK_SPAN_MIN 16 /* ms */

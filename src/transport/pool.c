@@ -36,7 +36,8 @@ static struct pool_block *pool_class_get(struct pool_class *c)
 {
 	struct pool_block *b;
 	if (!c->free) {
-		/* `idle` is lowered here, once for many blocks, so that its cache line stays with those who give back. */
+		/* `idle` is lowered here, once for many blocks, so that its cache line stays with those who give
+		 * back. */
 		if (c->taken)
 			atomic_fetch_sub_explicit(&c->idle, c->taken, memory_order_relaxed);
 		c->taken = 0;

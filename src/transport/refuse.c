@@ -8,8 +8,8 @@
 
 #define REFUSE_PORT 5060 /* RFC 3261 18.2.2: where a Via names none */
 
-/* RFC 3261 18.2.2, RFC 3581 4: back to the source's address; to its port if rport was asked for, else to the port in the
- * Via. A maddr is not followed here: whoever is answered without a look must not choose the addressee. */
+/* RFC 3261 18.2.2, RFC 3581 4: back to the source's address; to its port if rport was asked for, else to the port in
+ * the Via. A maddr is not followed here: whoever is answered without a look must not choose the addressee. */
 static struct addr refuse_target(const struct sip_msg *m, const struct addr *source)
 {
 	struct addr to = *source;

@@ -40,8 +40,9 @@ int socket_open(const struct addr *a, int type)
 	return fd;
 }
 
-/* SO_REUSEPORT would let us share a port with another process of the same user and steal what it should get: a socket without it
- * tells. SO_REUSEADDR, for TCP: what an earlier run has left in TIME_WAIT is no obstacle, a listening socket is. */
+/* SO_REUSEPORT would let us share a port with another process of the same user and steal what it should get: a socket
+ * without it tells. SO_REUSEADDR, for TCP: what an earlier run has left in TIME_WAIT is no obstacle, a listening socket
+ * is. */
 static int socket_probe(const struct addr *a, int type)
 {
 	int rc = 0, fd = socket_open(a, type);

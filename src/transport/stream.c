@@ -116,7 +116,8 @@ static bool stream_is_again(ssize_t n)
 	return n == -EAGAIN || n == -EINTR;
 }
 
-/* True if who sends has found out that the socket is dead, or is about to, and knows the reason: an error is told once. */
+/* True if who sends has found out that the socket is dead, or is about to, and knows the reason: an error is told
+ * once. */
 static bool stream_sender_knows(struct conn *c)
 {
 	pthread_mutex_lock(&c->lock);

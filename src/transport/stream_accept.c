@@ -28,8 +28,8 @@ static void accept_resume(struct timer *t, msec_t now)
 			accept_events(a, &a->listen[i], EPOLLIN);
 }
 
-/* Without descriptors epoll would report the same connections for ever. They wait in the kernel's backlog; those that we have go
- * on, and give descriptors back. */
+/* Without descriptors epoll would report the same connections for ever. They wait in the kernel's backlog; those that
+ * we have go on, and give descriptors back. */
 static void accept_pause(struct acceptor *a, struct acceptor_listen *l, int error)
 {
 	msec_t now = stream_now(a);

@@ -1,5 +1,5 @@
-/* From bytes to messages. Messages are taken straight out of what was read; only the start of one that is not whole yet is kept, so that
- * an idle connection holds no buffer. */
+/* From bytes to messages. Messages are taken straight out of what was read; only the start of one that is not whole yet
+ * is kept, so that an idle connection holds no buffer. */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* What a connection may be late with: one timer for all of it, set to the nearest deadline. Deadlines move away with every byte that comes
- * without the timer being touched: when it fires it looks, and is set anew. */
+/* What a connection may be late with: one timer for all of it, set to the nearest deadline. Deadlines move away with
+ * every byte that comes without the timer being touched: when it fires it looks, and is set anew. */
 #include "transport/stream_p.h"
 
 #define TIMER_COARSE 128 /* ms: regular looks at many connections are made together */
@@ -51,8 +51,8 @@ void stream_timer_set(struct acceptor *a, struct conn *c)
 		timer_set(&a->wheel, &c->timer, when);
 }
 
-/* Often enough that TCP_USER_TIMEOUT is off before the kernel's first probe of an idle connection. The sending side cannot set our
- * timer, so a connection that has kernel keepalive is looked at all its life. */
+/* Often enough that TCP_USER_TIMEOUT is off before the kernel's first probe of an idle connection. The sending side
+ * cannot set our timer, so a connection that has kernel keepalive is looked at all its life. */
 static msec_t timer_disarm_next(const struct conn *c, msec_t now)
 {
 	msec_t half = c->profile->options.keepalive_idle / 2;

@@ -98,7 +98,8 @@ int streams_open_with(const struct config *c, struct inheritance *in, struct str
 	s->leave = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_init(&s->writers_lock, NULL);
 	pthread_cond_init(&s->writers_none, NULL);
-	/* Milliseconds of the wall clock, with room for 2^20 connections in each: never the number of an earlier run. */
+	/* Milliseconds of the wall clock, with room for 2^20 connections in each: never the number of an earlier
+	 * run. */
 	atomic_init(&s->next_id, (uint64_t)(clock_wall_ns() / 1000000u) << 20);
 	atomic_init(&s->writers_max, c->writers);
 	rc = s->leave < 0 ? -errno : socket_check(c, SOCK_STREAM, in, &name);

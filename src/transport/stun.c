@@ -84,7 +84,8 @@ static unsigned char *put_address(unsigned char *o, struct slice d, const struct
 	o = put16(o, 4 + (unsigned)len);
 	o = put16(o, source->family == AF_INET6 ? 2 : 1);
 	o = put16(o, source->port ^ COOKIE >> 16);
-	/* With the cookie, and for IPv6 with the transaction's number behind it: both are where the request has them. */
+	/* With the cookie, and for IPv6 with the transaction's number behind it: both are where the request has
+	 * them. */
 	for (size_t i = 0; i < len; i++)
 		*o++ = source->ip[i] ^ (unsigned char)d.p[4 + i];
 	return o;

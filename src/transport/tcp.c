@@ -10,8 +10,9 @@
 #include "transport/conn_p.h"
 #include "transport/socket_p.h"
 
-/* Bytes that the kernel takes beyond what the peer's window allows to send. More is queued here, where it is bounded and counted, and
- * a peer that reads slowly is seen to make progress; else the kernel says so only when a third of some megabytes is free. */
+/* Bytes that the kernel takes beyond what the peer's window allows to send. More is queued here, where it is bounded
+ * and counted, and a peer that reads slowly is seen to make progress; else the kernel says so only when a third of some
+ * megabytes is free. */
 #define TCP_UNSENT 65536
 #define TCP_BACKLOG \
 	4096 /* connections that wait to be accepted, for each acceptor; net.core.somaxconn bounds it */
@@ -92,8 +93,8 @@ int tcp_listen(const struct config_listen *l, struct addr *bound, int *fd, unsig
 
 /* --- connecting --- */
 
-/* From the listener's address, where it has one, so that the peer sees who we are; the kernel chooses the port when it knows
- * the other side, and so can use one port for many peers. */
+/* From the listener's address, where it has one, so that the peer sees who we are; the kernel chooses the port when it
+ * knows the other side, and so can use one port for many peers. */
 static int tcp_bind_source(int fd, const struct addr *bound)
 {
 	struct addr source = *bound;

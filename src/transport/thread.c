@@ -20,8 +20,8 @@ struct thread_sched {
 	uint64_t runtime, deadline, period;
 };
 
-/* Asks for short slices: the scheduler then lets the thread run soon after it wakes even when others keep the CPU busy, with no
- * more CPU time than they get (Linux 6.12; before that it changes nothing). The nice value stays. */
+/* Asks for short slices: the scheduler then lets the thread run soon after it wakes even when others keep the CPU busy,
+ * with no more CPU time than they get (Linux 6.12; before that it changes nothing). The nice value stays. */
 static void thread_slice(void)
 {
 	struct thread_sched a = {.size = sizeof(a), .policy = SCHED_OTHER, .runtime = THREAD_SLICE};

@@ -1,5 +1,6 @@
-/* Certificates that we show: loaded from their files, and chosen for each client. GnuTLS would choose by itself, but compares names with
- * their case, knows nothing of SIP URIs, and with TLS 1.2 prefers a certificate of another name to a cipher suite further down. */
+/* Certificates that we show: loaded from their files, and chosen for each client. GnuTLS would choose by itself, but
+ * compares names with their case, knows nothing of SIP URIs, and with TLS 1.2 prefers a certificate of another name to
+ * a cipher suite further down. */
 #include <errno.h>
 #include <gnutls/crypto.h>
 #include <stdio.h>
@@ -197,7 +198,8 @@ static bool client_can(gnutls_session_t s, gnutls_pk_algorithm_t kind)
 	return i == 0;
 }
 
-/* The first that is good for the name and that the client understands; else the first that it understands; else the first. */
+/* The first that is good for the name and that the client understands; else the first that it understands; else the
+ * first. */
 int tls_certificate_choose(gnutls_session_t s, const struct gnutls_cert_retr_st *info, gnutls_pcert_st **chain,
 			   unsigned *n, gnutls_ocsp_data_st **ocsp, unsigned *ocsp_n, gnutls_privkey_t *key,
 			   unsigned *flags)

@@ -1,6 +1,7 @@
-/* The socket under a TLS session. GnuTLS is never told that the kernel takes no more: a retry inside of it that meets a key update sends
- * bytes twice (gnutls_record_send with a record half sent, 3.7). What the kernel does not take waits here. And it is given what was read
- * in one system call, where by itself it would ask for each record's five bytes of header first. */
+/* The socket under a TLS session. GnuTLS is never told that the kernel takes no more: a retry inside of it that meets a
+ * key update sends bytes twice (gnutls_record_send with a record half sent, 3.7). What the kernel does not take waits
+ * here. And it is given what was read in one system call, where by itself it would ask for each record's five bytes of
+ * header first. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,9 @@
 /* One session over a non-blocking socket: its life, the handshake, and the bytes afterwards.
  *
- * After the handshake one thread sends and one receives. GnuTLS allows that, but for one thing: a key update of TLS 1.3, whichever side
- * begins it, replaces the keys of both directions and frees old ones (update_keys() in 3.7), under the feet of the other thread. So the
- * session has a lock. It is held while bytes are encrypted or decrypted in memory; the system calls are outside of it (tls_io.c). */
+ * After the handshake one thread sends and one receives. GnuTLS allows that, but for one thing: a key update of TLS
+ * 1.3, whichever side begins it, replaces the keys of both directions and frees old ones (update_keys() in 3.7), under
+ * the feet of the other thread. So the session has a lock. It is held while bytes are encrypted or decrypted in memory;
+ * the system calls are outside of it (tls_io.c). */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -42,7 +43,8 @@ const struct tls_context *tls_session_context(gnutls_session_t s)
 	return t->context;
 }
 
-/* TLS 1.3: a ticket has come, while we receive. Only then there is something worth keeping; before 1.3 it is when the handshake ends. */
+/* TLS 1.3: a ticket has come, while we receive. Only then there is something worth keeping; before 1.3 it is when the
+ * handshake ends. */
 static int on_ticket(gnutls_session_t s, unsigned type, unsigned when, unsigned incoming,
 		     const gnutls_datum_t *m)
 {
@@ -160,7 +162,8 @@ static void handshake_count(const struct tls_session *t)
 		count(resumed ? CNT_TLS_12_RESUMED : CNT_TLS_12);
 }
 
-/* The certificate that the peer has shown, or has not. A resumed session has the one of the session before in it: it is looked at again. */
+/* The certificate that the peer has shown, or has not. A resumed session has the one of the session before in it: it is
+ * looked at again. */
 static int peer_check(struct tls_session *t, gnutls_alert_description_t *alert, char *err, size_t errlen)
 {
 	int rc;
@@ -343,8 +346,8 @@ static ssize_t recv_read(struct tls_session *t, char *p, size_t len)
 	return -EPROTO;
 }
 
-/* All records that are there already, as far as they fit. An end behind the first of them is told at the next call, and again at each:
- * GnuTLS says some things only once, a HelloRequest for one. */
+/* All records that are there already, as far as they fit. An end behind the first of them is told at the next call, and
+ * again at each: GnuTLS says some things only once, a HelloRequest for one. */
 static ssize_t recv_records(struct tls_session *t, char *p, size_t len)
 {
 	size_t got = 0;

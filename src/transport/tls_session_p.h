@@ -60,7 +60,8 @@ ssize_t tls_io_fill(struct tls_io *io, char *p, size_t cap);
 int tls_io_keep(struct tls_io *io);
 
 /* --- tls_certificate.c --- */
-/* The bytes of a file; to be freed with tls_file_free, for it may be a key. 0, or -EINVAL with a line in err; `what` it is. */
+/* The bytes of a file; to be freed with tls_file_free, for it may be a key. 0, or -EINVAL with a line in err; `what` it
+ * is. */
 int tls_file_load(const char *what, const char *path, gnutls_datum_t *out, char *err, size_t errlen);
 void tls_file_free(gnutls_datum_t *d);
 /* Main. Makes it known to `client`, too. 0, -ENOMEM, or -EINVAL with a line in err that names the file. */
@@ -76,10 +77,12 @@ int tls_certificate_choose(gnutls_session_t s, const struct gnutls_cert_retr_st 
 const struct tls_context *tls_session_context(gnutls_session_t s);
 
 /* --- tls_tickets.c: any thread --- */
-/* A key of the process's, other for other `trust`: what a ticket stands for where nobody is verified counts for nothing elsewhere. 0 or -EIO. */
+/* A key of the process's, other for other `trust`: what a ticket stands for where nobody is verified counts for nothing
+ * elsewhere. 0 or -EIO. */
 int tls_tickets_key(const struct tls_tickets *t, const void *trust, size_t len,
 		    unsigned char key[static TLS_KEY_LEN]);
-/* Before a handshake with the server: its last session, if one is kept that was verified by the same context for the same name. */
+/* Before a handshake with the server: its last session, if one is kept that was verified by the same context for the
+ * same name. */
 void tls_tickets_offer(struct tls_tickets *t, const void *context, const char *name, const struct addr *server,
 		       gnutls_session_t s);
 void tls_tickets_keep(struct tls_tickets *t, const void *context, const char *name, const struct addr *server,
@@ -88,13 +91,14 @@ void tls_tickets_forget(struct tls_tickets *t, const void *context); /* it is ab
 
 /* --- tls_verify.c --- */
 enum tls_name { TLS_NAME_URI, TLS_NAME_DNS, TLS_NAME_IP, TLS_NAME_CN };
-/* What a certificate says whom it stands for (RFC 5922 7.1): the host of a URI sip:host, a DNS name, the bytes of an IP address; the common
- * name where there is no alternative name of any kind. */
+/* What a certificate says whom it stands for (RFC 5922 7.1): the host of a URI sip:host, a DNS name, the bytes of an IP
+ * address; the common name where there is no alternative name of any kind. */
 void tls_names_each(gnutls_x509_crt_t crt, void (*fn)(void *ctx, enum tls_name kind, struct slice name),
 		    void *ctx);
 /* True if the certificate that the peer showed is good for `name`: a domain or an IP address (RFC 5922 7.1, 7.2). */
 bool tls_name_matches(gnutls_session_t s, struct slice name);
-/* Looks at the peer's certificate chain. 0; -EPERM with a line in err; -ENOENT: it showed none. *alert: what the peer may be told. */
+/* Looks at the peer's certificate chain. 0; -EPERM with a line in err; -ENOENT: it showed none. *alert: what the peer
+ * may be told. */
 int tls_chain_verify(gnutls_session_t s, gnutls_alert_description_t *alert, char *err, size_t errlen);
 
 #endif

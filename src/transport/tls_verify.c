@@ -43,8 +43,8 @@ static void chain_status(unsigned status, gnutls_alert_description_t *alert, cha
 	gnutls_free(text.data);
 }
 
-/* True if the key may be used for TLS or SIP. Which end of a connection it may be does not matter: a proxy is both, often with one
- * certificate that names one of them. */
+/* True if the key may be used for TLS or SIP. Which end of a connection it may be does not matter: a proxy is both,
+ * often with one certificate that names one of them. */
 static bool purpose_fits(const gnutls_datum_t *der)
 {
 	static const char *const good[] = {GNUTLS_KP_TLS_WWW_SERVER, GNUTLS_KP_TLS_WWW_CLIENT, KP_SIP_DOMAIN,

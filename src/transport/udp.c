@@ -68,7 +68,8 @@ static int udp_socket_open(struct udp_socket *s, const struct config_listen *l, 
 			  "listen %s: port %u, receive buffer %d bytes%s", l->name, bound->port, got,
 			  small ? ", less than asked for: raise net.core.rmem_max" : "");
 	}
-	/* What waits for the hardware address of a neighbour that is gone counts against the socket (unres_qlen_bytes for each). */
+	/* What waits for the hardware address of a neighbour that is gone counts against the socket (unres_qlen_bytes
+	 * for each). */
 	if (s->acceptor == 0 && (uint32_t)room < l->receive_buffer)
 		log_warning("transport",
 			    "listen %s: send buffer %d bytes, less than asked for: some dead hosts of the same "
@@ -216,7 +217,8 @@ enum udp_verdict udp_send_verdict(int error, unsigned tries)
 	case EHOSTDOWN:
 	case EOPNOTSUPP:
 	case ENONET:
-		/* Only ICMP says so: it is an earlier datagram's, whoever sent that. Its own error comes by the error queue. */
+		/* Only ICMP says so: it is an earlier datagram's, whoever sent that. Its own error comes by the error
+		 * queue. */
 		return tries < UDP_ERROR_TRIES ? UDP_AGAIN : UDP_FULL;
 	default: return tries < UDP_ERROR_TRIES ? UDP_AGAIN : UDP_FAILED; /* no route; or likewise */
 	}

@@ -1,6 +1,7 @@
-/* A connection's own writer: the thread that waits for it. It begins with the drain token and a connection that cannot go on at once, does
- * what its state asks for (connect, TLS handshake, write), each with its deadline, and is done when the queue is empty. It then waits a moment
- * for another connection to do the same for: a thread that begins and ends costs about as much as half a resumed handshake. */
+/* A connection's own writer: the thread that waits for it. It begins with the drain token and a connection that cannot
+ * go on at once, does what its state asks for (connect, TLS handshake, write), each with its deadline, and is done when
+ * the queue is empty. It then waits a moment for another connection to do the same for: a thread that begins and ends
+ * costs about as much as half a resumed handshake. */
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>

@@ -35,8 +35,8 @@ void txn_conn_remove(struct txn *t)
 	l->prev = NULL;
 }
 
-/* First out of the index, into a list of their own, which each leaves when its turn comes or when an upcall for another ends it:
- * so upcalls may do what they like. */
+/* First out of the index, into a list of their own, which each leaves when its turn comes or when an upcall for another
+ * ends it: so upcalls may do what they like. */
 void txn_table_conn_lost(struct txn_table *tb, uint64_t conn)
 {
 	struct txn *lost = NULL;

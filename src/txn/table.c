@@ -1,8 +1,9 @@
 /* The hash table of a worker's transactions. Linear hashing: it grows by splitting one bucket and shrinks by joining
  * two, so no insertion ever waits for a rehash of everything.
  *
- * With 100,000 transactions nothing of the table is in the processor's cache, and to look into a transaction costs one more miss. So a bucket is a
- * cache line, and has of each transaction the part of its hash that tells whether it may be meant, and to which half it goes in a split. */
+ * With 100,000 transactions nothing of the table is in the processor's cache, and to look into a transaction costs one
+ * more miss. So a bucket is a cache line, and has of each transaction the part of its hash that tells whether it may be
+ * meant, and to which half it goes in a split. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

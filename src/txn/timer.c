@@ -1,5 +1,6 @@
-/* The timer of a transaction. No state runs more than a deadline (B, D, F, H to M) and a retransmission timer (A, E, G; over
- * a reliable transport ack_timeout has its place) at a time, so one wheel timer serves both: it stands at the earlier of the two. */
+/* The timer of a transaction. No state runs more than a deadline (B, D, F, H to M) and a retransmission timer (A, E, G;
+ * over a reliable transport ack_timeout has its place) at a time, so one wheel timer serves both: it stands at the
+ * earlier of the two. */
 #include "txn_p.h"
 
 static struct txn *txn_of(struct timer *tm)

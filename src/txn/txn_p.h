@@ -121,7 +121,8 @@ typedef uint32_t txn_hits[TXN_KIND_COUNT][TXN_STATE_COUNT][TXN_EV_COUNT];
 
 #define TXN_BUCKET_SLOTS 5
 
-/* A cache line. Its slots are filled from the first one on; what has none hangs on the last one's transaction, by `chain`. */
+/* A cache line. Its slots are filled from the first one on; what has none hangs on the last one's transaction, by
+ * `chain`. */
 struct txn_bucket {
 	struct txn *slot[TXN_BUCKET_SLOTS];
 	uint32_t tag[TXN_BUCKET_SLOTS]; /* of the hash, the part that numbers buckets */

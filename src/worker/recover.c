@@ -1,6 +1,7 @@
-/* At start: the calls that an earlier run has stored go back to their workers. A Call-ID may have another worker now, since their number changed or the hash
- * has another seed; such records move: they are written to their new place first, and deleted from the old one after that, so that whatever
- * happens in between loses nothing. (What is then in both is found twice, and counts once.) */
+/* At start: the calls that an earlier run has stored go back to their workers. A Call-ID may have another worker now,
+ * since their number changed or the hash has another seed; such records move: they are written to their new place
+ * first, and deleted from the old one after that, so that whatever happens in between loses nothing. (What is then in
+ * both is found twice, and counts once.) */
 #include <errno.h>
 #include <stdlib.h>
 

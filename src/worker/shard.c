@@ -56,8 +56,9 @@ void shard_send_failed(void *ctx, const struct addr *remote, struct slice quoted
 	}
 }
 
-/* Whether to play the workers for this batch. Below the share, waking threads costs more than the work; above it the workers
- * must run beside us. The share is what playing all would take, so that it does not change with the decision. */
+/* Whether to play the workers for this batch. Below the share, waking threads costs more than the work; above it the
+ * workers must run beside us. The share is what playing all would take, so that it does not change with the
+ * decision. */
 static bool shard_lends(struct shard_port *port, nsec_t now)
 {
 	nsec_t gap = now - port->last < SHARD_GAP_MAX ? now - port->last : SHARD_GAP_MAX;

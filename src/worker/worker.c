@@ -236,8 +236,8 @@ static bool worker_claim(struct worker *w)
 	return atomic_compare_exchange_strong(&w->played, &nobody, 1);
 }
 
-/* True if something was posted meanwhile: whoever posted it may have found the worker played and left it to us. (Either he sees
- * the store, or we see his item: both sides write first and then read, with a full barrier in between.) */
+/* True if something was posted meanwhile: whoever posted it may have found the worker played and left it to us. (Either
+ * he sees the store, or we see his item: both sides write first and then read, with a full barrier in between.) */
 static bool worker_release(struct worker *w)
 {
 	atomic_store(&w->played, 0);
@@ -264,7 +264,8 @@ void worker_lend(struct worker *w)
 	}
 }
 
-/* The worker's own thread, which plays it and has nothing to do: sleeps, while others may play it, until it plays again. */
+/* The worker's own thread, which plays it and has nothing to do: sleeps, while others may play it, until it plays
+ * again. */
 static void worker_rest(struct worker *w)
 {
 	const struct timespec nap = {.tv_nsec = WORKER_NAP};

@@ -10,7 +10,8 @@
 #include "worker/worker.h"
 
 /* Whoever plays the worker owns all that is the worker's. That is its own thread, except while this has nothing to do
- * and sleeps: then an acceptor that has posted something plays it for a batch (worker_lend), which saves waking a thread. */
+ * and sleeps: then an acceptor that has posted something plays it for a batch (worker_lend), which saves waking a
+ * thread. */
 struct worker {
 	struct mailbox mailbox;  /* any thread posts, the worker takes */
 	_Atomic unsigned played; /* atomic: 1: a thread plays the worker; whoever made it 1 makes it 0 */
@@ -75,8 +76,8 @@ struct worker_failure *worker_failure_create(const struct addr *remote, struct s
 
 /* worker.c: the thread. */
 void worker_main(void *arg);
-/* An acceptor, after posting: plays the worker for what is in its mailbox, if nobody plays it. Else whoever plays it finds
- * what was posted. */
+/* An acceptor, after posting: plays the worker for what is in its mailbox, if nobody plays it. Else whoever plays it
+ * finds what was posted. */
 void worker_lend(struct worker *w);
 /* The worker, or main when it does not run. Frees an item that nobody has looked at. */
 void worker_item_drop(struct mailbox_item *it);

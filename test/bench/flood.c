@@ -338,8 +338,8 @@ static struct text *flood_texts(const struct flood *f)
 	return t;
 }
 
-/* Copies of the requests in turn. A server may absorb one without an answer while another is still being worked on: then
- * what is missing is no longer waited for. */
+/* Copies of the requests in turn. A server may absorb one without an answer while another is still being worked on:
+ * then what is missing is no longer waited for. */
 static uint64_t flood_copies(struct flood *f, const struct text *t)
 {
 	uint64_t start = flood_now(), base = f->provisional, sent = 0, missing = 0;

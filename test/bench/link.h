@@ -1,5 +1,5 @@
-/* Connections of the load generators, over TLS or TCP: they are opened or accepted, take messages apart, and queue what the kernel does not
- * take. Whatever cannot be, but by the peer's fault, ends the program. One thread. */
+/* Connections of the load generators, over TLS or TCP: they are opened or accepted, take messages apart, and queue what
+ * the kernel does not take. Whatever cannot be, but by the peer's fault, ends the program. One thread. */
 #pragma once
 
 #include <gnutls/gnutls.h>

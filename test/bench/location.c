@@ -1,5 +1,5 @@
-/* location [-n BINDINGS] [-d FOLDER]: what the location service costs: size of the file, time to start on it, memory, look-ups and
- * refreshes. The store is made in a new folder below FOLDER (/tmp), and removed. */
+/* location [-n BINDINGS] [-d FOLDER]: what the location service costs: size of the file, time to start on it, memory,
+ * look-ups and refreshes. The store is made in a new folder below FOLDER (/tmp), and removed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>

@@ -1,6 +1,7 @@
-/* Sends REGISTERs of many users, some at a time or at a rate, and counts their answers: registers --to PORT [--users N] [--count N] [--rate N]
- * [--window N] [--digest]. One thread, one socket; each user refreshes the same contact. With --digest each user takes one challenge and goes on
- * with its nonce. Prints: answered, refused, retransmissions, seconds. */
+/* Sends REGISTERs of many users, some at a time or at a rate, and counts their answers: registers --to PORT [--users N]
+ * [--count N] [--rate N] [--window N] [--digest]. One thread, one socket; each user refreshes the same contact. With
+ * --digest each user takes one challenge and goes on with its nonce. Prints: answered, refused, retransmissions,
+ * seconds. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>

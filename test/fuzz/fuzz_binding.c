@@ -1,4 +1,5 @@
-/* The record of an address of record: whatever the bytes, slices stay inside, and what decodes is written back as it was. */
+/* The record of an address of record: whatever the bytes, slices stay inside, and what decodes is written back as it
+ * was. */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* Configuration files. An operator's file is trusted, but whatever is in it, there is one line that says what is wrong, or
- * a configuration that prints and loads to itself. */
+/* Configuration files. An operator's file is trusted, but whatever is in it, there is one line that says what is wrong,
+ * or a configuration that prints and loads to itself. */
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>

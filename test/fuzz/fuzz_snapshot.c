@@ -1,5 +1,6 @@
-/* The record of a response context and its transactions. A record that cannot be read leaves nothing behind; of one that can, the call goes on to its
- * end, whatever is answered, and what is written of it after that can be read again. */
+/* The record of a response context and its transactions. A record that cannot be read leaves nothing behind; of one
+ * that can, the call goes on to its end, whatever is answered, and what is written of it after that can be read
+ * again. */
 #include <errno.h>
 #include <ftw.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* STUN from any bytes: an answer is well-formed, no more than three times as long as the request, and its own bytes are never answered. */
+/* STUN from any bytes: an answer is well-formed, no more than three times as long as the request, and its own bytes are
+ * never answered. */
 #include <stdint.h>
 #include <stdlib.h>
 

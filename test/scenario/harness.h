@@ -48,7 +48,8 @@ void h_stop(struct harness *h);
 
 /* --- restarts --- */
 
-/* With a store of its own that keeps calls, and a wall clock that goes with the fake one; listeners may be NULL, map 0 (bytes). */
+/* With a store of its own that keeps calls, and a wall clock that goes with the fake one; listeners may be NULL, map 0
+ * (bytes). */
 struct harness *h_start_calls(const char *conf, const char *listeners, uint64_t map);
 /* The proxy is gone, its connections with it, and what the open batch has decided; committed, but not sent. Until h_up
  * nothing may be fed in. */
@@ -95,8 +96,8 @@ bool h_recv_bytes(struct harness *h, const char *from, struct slice bytes);
 /* What was received last, as it was. */
 struct slice h_last_received(const struct harness *h);
 
-/* A request that is sound but for what the fields say; what is not given has a default. `extra` holds whole lines, with LF.
- * "" leaves a header out where it says so. */
+/* A request that is sound but for what the fields say; what is not given has a default. `extra` holds whole lines, with
+ * LF. "" leaves a header out where it says so. */
 struct h_req {
 	const char *from;         /* source; H_CALLER */
 	uint64_t conn;            /* the connection that it comes over, instead of `from` */
@@ -120,8 +121,8 @@ void h_request(struct harness *h, const struct h_req *r);
 /* --- registrations --- */
 
 void h_user(struct harness *h, const char *name, const char *domain, const char *password);
-/* The credentials that `name` answers the challenge in a 401 or 407 with, as a header line with LF; `ruri` and method are the
- * request's. The first algorithm offered, or the second (MD5). */
+/* The credentials that `name` answers the challenge in a 401 or 407 with, as a header line with LF; `ruri` and method
+ * are the request's. The first algorithm offered, or the second (MD5). */
 struct h_cred {
 	const char *name, *password, *method, *ruri;
 	const char *qop;  /* "auth" */
@@ -173,7 +174,8 @@ const char *h_route_set(struct harness *h, const struct sip_msg *m);
 
 /* A peer opens one: "tcp:192.0.2.10:40000". It comes in on the first listener of its kind. */
 uint64_t h_conn_open(struct harness *h, const char *from);
-/* It ends, and the proxy is told if it watches. Cut, it is told by the next h_conn_news only, as if from the mailbox. */
+/* It ends, and the proxy is told if it watches. Cut, it is told by the next h_conn_news only, as if from the
+ * mailbox. */
 void h_conn_lose(struct harness *h, uint64_t conn);
 void h_conn_cut(struct harness *h, uint64_t conn);
 void h_conn_news(struct harness *h);

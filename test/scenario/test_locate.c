@@ -1,4 +1,5 @@
-/* Where a user is: targets from registrations, their order and their ways (RFC 3261 16.5 and 16.6, RFC 3327, RFC 5626 5.3). */
+/* Where a user is: targets from registrations, their order and their ways (RFC 3261 16.5 and 16.6, RFC 3327, RFC 5626
+ * 5.3). */
 #include <errno.h>
 
 #include "base/counters.h"
@@ -221,8 +222,8 @@ static void test_conn(void **state)
 	h_expect_response(h, H_CALLER, 480);
 }
 
-/* Dead, and the registrar does not know it yet: an outbound flow is all there is (430 within, 480 to the caller); others are
- * looked for by their URI. */
+/* Dead, and the registrar does not know it yet: an outbound flow is all there is (430 within, 480 to the caller);
+ * others are looked for by their URI. */
 static void test_conn_dead(void **state)
 {
 	(void)state;
@@ -401,7 +402,8 @@ static void user(const char *name, unsigned contacts, bool serial)
 	assert_int_equal(H_REGISTER(h, .name = name, .from = "192.0.2.90:5060", .lines = lines)->status, 200);
 }
 
-/* What the proxy sends to itself comes back to it, until nothing more does or the limit is reached. Returns how many messages. */
+/* What the proxy sends to itself comes back to it, until nothing more does or the limit is reached. Returns how many
+ * messages. */
 static unsigned pump(unsigned limit)
 {
 	const struct sip_msg *m;

@@ -1,4 +1,5 @@
-/* What the record of a confirmed call permits: a request that begins something inside it leads to where its other side is, and nowhere else. */
+/* What the record of a confirmed call permits: a request that begins something inside it leads to where its other side
+ * is, and nowhere else. */
 #include "harness.h"
 
 #include <string.h>

@@ -157,8 +157,8 @@ static void test_dead_connection(void **state)
 	h_stop(h);
 }
 
-/* A PBX with one connection, by which two of its users have registered: what one of them says to the other comes over it and goes
- * back over it. */
+/* A PBX with one connection, by which two of its users have registered: what one of them says to the other comes over
+ * it and goes back over it. */
 static void test_back_over_the_same(void **state)
 {
 	(void)state;
@@ -209,8 +209,8 @@ static void test_proxy_out_of_the_dialog(void **state)
 	}
 }
 
-/* A request passes us, a proxy that stays out of the dialog, and us again: all of our Record-Routes come back at once, and the last one
- * knows the caller's connection. */
+/* A request passes us, a proxy that stays out of the dialog, and us again: all of our Record-Routes come back at once,
+ * and the last one knows the caller's connection. */
 static void test_spiral(void **state)
 {
 	(void)state;

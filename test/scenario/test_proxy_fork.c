@@ -388,7 +388,8 @@ static void test_serial_other_methods(void **state)
 	h_stop(h);
 }
 
-/* When Timer F has fired, so has the caller's: another target would only get what the caller has given up, and maybe sent anew. */
+/* When Timer F has fired, so has the caller's: another target would only get what the caller has given up, and maybe
+ * sent anew. */
 static void test_serial_other_methods_timeout(void **state)
 {
 	(void)state;

@@ -1,4 +1,5 @@
-/* An edge proxy: phones that register at a server behind us, and how that server reaches them (RFC 3327, RFC 5626 5). */
+/* An edge proxy: phones that register at a server behind us, and how that server reaches them (RFC 3327, RFC 5626
+ * 5). */
 #include <stdio.h>
 #include <string.h>
 
@@ -446,7 +447,8 @@ static void test_phone_to_phone(void **state)
 		h_expect_response(h, H_A, 100);
 		H_REP(h, at, 200, .extra = "Contact: <" URI ">\n");
 		const char *caller = h_route_set(h, h_expect_response(h, H_A, 200));
-		/* bob says something; it comes to the server if that is in the dialog, and to alice's connection at last */
+		/* bob says something; it comes to the server if that is in the dialog, and to alice's connection at
+		 * last */
 		H_REQ(h, .conn = bob.conn, .method = "INFO", .ruri = "sip:alice@10.0.0.8;transport=tcp",
 		      .from_tag = "bob", .to_tag = "alice", .via = "10.0.0.7", .extra = callee);
 		m = h_expect_request(h, i ? "192.0.2.10:40000" : H_A, "INFO");

@@ -1,5 +1,5 @@
-/* The proxy ends in the middle of a call and begins again on the same store: for every step of a call, the callee sees no second INVITE but
- * copies on the same branch, and the caller exactly one final response. */
+/* The proxy ends in the middle of a call and begins again on the same store: for every step of a call, the callee sees
+ * no second INVITE but copies on the same branch, and the caller exactly one final response. */
 #include <string.h>
 
 #include "recover.h"

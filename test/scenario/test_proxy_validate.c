@@ -1,4 +1,5 @@
-/* What is refused, and with what: RFC 3261 16.3, the route section's own conditions, and requests for the proxy itself. */
+/* What is refused, and with what: RFC 3261 16.3, the route section's own conditions, and requests for the proxy
+ * itself. */
 #include "harness.h"
 
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Whether registered phones are there: OPTIONS to each, keepalives through NATs, what has expired, connections that ended unnoticed. */
+/* Whether registered phones are there: OPTIONS to each, keepalives through NATs, what has expired, connections that
+ * ended unnoticed. */
 #include "base/counters.h"
 #include "harness.h"
 
@@ -105,7 +106,8 @@ static void test_unreachable(void **state)
 	H_CALL(h, H_A, BOB, .call_id = "second");
 }
 
-/* A proxy on the way that answers for it says the same. When nobody is reachable, all are tried: the state may be old. */
+/* A proxy on the way that answers for it says the same. When nobody is reachable, all are tried: the state may be
+ * old. */
 static void test_nobody_reachable(void **state)
 {
 	(void)state;

@@ -1,5 +1,5 @@
-/* The table of transactions as a whole: its limit, its growth and shrinking, its memory, its documentation, and a long walk of
- * random events. */
+/* The table of transactions as a whole: its limit, its growth and shrinking, its memory, its documentation, and a long
+ * walk of random events. */
 #include <errno.h>
 #include <malloc.h>
 

@@ -1,6 +1,6 @@
-/* One transaction table under a fake clock and transport. What happens is written down as text, one word an event,
- * with the milliseconds since fake_mark: "500>INVITE" and "0>486" were sent, "0:180" went up as a response, and
- * "timeout", "error", "unacked" and "gone" did. fake_expect compares and forgets; a timer may be late by one tick of the wheel. */
+/* One transaction table under a fake clock and transport. What happens is written down as text, one word an event, with
+ * the milliseconds since fake_mark: "500>INVITE" and "0>486" were sent, "0:180" went up as a response, and "timeout",
+ * "error", "unacked" and "gone" did. fake_expect compares and forgets; a timer may be late by one tick of the wheel. */
 #ifndef TEST_SCENARIO_TXN_FAKE_H
 #define TEST_SCENARIO_TXN_FAKE_H
 

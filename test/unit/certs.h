@@ -1,4 +1,5 @@
-/* Certificates for tests, made when they run: a CA of their own, and whatever it signs, as PEM files in a folder of their own. */
+/* Certificates for tests, made when they run: a CA of their own, and whatever it signs, as PEM files in a folder of
+ * their own. */
 #ifndef CERTS_H
 #define CERTS_H
 

@@ -85,7 +85,8 @@ static bool is_frame(const char *line)
 	       line[len - 1] == '{';
 }
 
-/* The example with what stands behind a # (and no blank) put in force: whole sections and, if asked for, their options. */
+/* The example with what stands behind a # (and no blank) put in force: whole sections and, if asked for, their
+ * options. */
 static char *uncommented(bool options)
 {
 	char *text = read_file(EXAMPLE);

@@ -48,7 +48,8 @@ static void test_delays(void **state)
 	assert_int_equal(user.delay, 0);
 }
 
-/* A datagram's source is soon forged: who answers a nonce of his own in the name of a telephone, and from its address, shuts out himself. */
+/* A datagram's source is soon forged: who answers a nonce of his own in the name of a telephone, and from its address,
+ * shuts out himself. */
 static void test_delays_of_a_forger(void **state)
 {
 	(void)state;
@@ -109,7 +110,8 @@ static void test_delays_of_a_source(void **state)
 	assert_int_equal(check(&c), DIGEST_OK);
 }
 
-/* One telephone with an old password does not shut out those behind the same NAT that are known there; who is not known there waits. */
+/* One telephone with an old password does not shut out those behind the same NAT that are known there; who is not known
+ * there waits. */
 static void test_delays_spare_the_known(void **state)
 {
 	(void)state;

@@ -1,4 +1,5 @@
-/* The location service: sets come back as they were stored, dead connections take only their own bindings, parts of a walk are everything once. */
+/* The location service: sets come back as they were stored, dead connections take only their own bindings, parts of a
+ * walk are everything once. */
 #include <errno.h>
 
 #include "base/hash.h"

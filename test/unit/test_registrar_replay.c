@@ -5,8 +5,8 @@
 #include "registrar/digest_p.h"
 #include "registrar_digest.h"
 
-/* Which counts of a nonce were used before a restart is not known. That is not told by the clock, which may have been ahead when we
- * were started. */
+/* Which counts of a nonce were used before a restart is not known. That is not told by the clock, which may have been
+ * ahead when we were started. */
 static void test_runs(void **state)
 {
 	(void)state;
@@ -44,7 +44,8 @@ static void test_replay(void **state)
 	assert_int_equal(check(&c), DIGEST_STALE);
 }
 
-/* One user who takes nonce after nonce fills the table: others get in with new ones all the same, and no count counts twice. */
+/* One user who takes nonce after nonce fills the table: others get in with new ones all the same, and no count counts
+ * twice. */
 static void test_replay_full(void **state)
 {
 	(void)state;

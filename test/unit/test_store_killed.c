@@ -1,4 +1,5 @@
-/* Killed at any instruction, a process leaves each of its transactions whole or not at all, and what it has announced. */
+/* Killed at any instruction, a process leaves each of its transactions whole or not at all, and what it has
+ * announced. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -10,7 +11,8 @@
 
 #define KILLS 40
 
-/* Commits batches for ever; each changes records of both tables that must agree, and is announced when it is committed. */
+/* Commits batches for ever; each changes records of both tables that must agree, and is announced when it is
+ * committed. */
 static void commit_child(_Atomic uint64_t *announced)
 {
 	static char value[3000];

@@ -1,4 +1,5 @@
-/* TLS sessions of ours over a socket pair, with each other or with a peer that is GnuTLS alone. One thread: nothing of ours waits. */
+/* TLS sessions of ours over a socket pair, with each other or with a peer that is GnuTLS alone. One thread: nothing of
+ * ours waits. */
 #ifndef TEST_TLS_H
 #define TEST_TLS_H
 

@@ -52,7 +52,8 @@ static void send_number(struct fixture *f, const struct flow *to, unsigned n)
 	outbox_send(f->o, to, slice_make(text, (size_t)len));
 }
 
-/* Two listeners, two peers, interleaved: each peer gets its messages from its listener, in order; nothing leaves early. */
+/* Two listeners, two peers, interleaved: each peer gets its messages from its listener, in order; nothing leaves
+ * early. */
 static void test_order(void **state)
 {
 	struct fixture f;
@@ -163,7 +164,8 @@ static void test_no_socket(void **state)
 	fixture_close(&f);
 }
 
-/* Far more than a chunk and a common batch: all leaves in order, and the room goes back. What exceeds the bound is dropped. */
+/* Far more than a chunk and a common batch: all leaves in order, and the room goes back. What exceeds the bound is
+ * dropped. */
 static void test_large_batch(void **state)
 {
 	static char body[60000];

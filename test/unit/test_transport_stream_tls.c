@@ -1,4 +1,5 @@
-/* TLS connections in their acceptor: the first byte, and what GnuTLS holds back. Handshakes and certificates have tests of their own. */
+/* TLS connections in their acceptor: the first byte, and what GnuTLS holds back. Handshakes and certificates have tests
+ * of their own. */
 #include "certs.h"
 #include "test_stream_options.h"
 
@@ -282,7 +283,8 @@ static void exact(char *p, size_t len, const char *call_id)
 	memset(p + len - body, 'x', body);
 }
 
-/* What is read at once ends inside of a record: its rest is in the session, where epoll does not see it, and nothing follows. */
+/* What is read at once ends inside of a record: its rest is in the session, where epoll does not see it, and nothing
+ * follows. */
 static void test_rest_of_a_record(void **state)
 {
 	enum { SIZE = 9000, MANY = STREAM_READ_BYTES / SIZE + 1 };

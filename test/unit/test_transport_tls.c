@@ -1,5 +1,5 @@
-/* TLS contexts, handshakes, and who is believed. What passes afterwards is in test_transport_tls_bytes.c, connections are in
- * test_transport_stream_tls.c. */
+/* TLS contexts, handshakes, and who is believed. What passes afterwards is in test_transport_tls_bytes.c, connections
+ * are in test_transport_stream_tls.c. */
 #include "test_tls.h"
 
 static const struct certs_spec domain = {.cn = "a.example", .dns = {"a.example"}};
@@ -432,7 +432,8 @@ static void check_resume(const char *version)
 	struct tls_context *mine = r.server;
 	r.server = elsewhere;
 	assert_false(resumes(&r, false));
-	/* Where clients are verified, a ticket from where they are not counts for nothing; and its own has the certificate in it. */
+	/* Where clients are verified, a ticket from where they are not counts for nothing; and its own has the
+	 * certificate in it. */
 	r.server = mine;
 	assert_false(resumes(&r, false));
 	r.server = other;

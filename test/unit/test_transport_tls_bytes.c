@@ -1,4 +1,5 @@
-/* What passes through a TLS session after its handshake: bytes in pieces, ends of all kinds, key updates, renegotiation. */
+/* What passes through a TLS session after its handshake: bytes in pieces, ends of all kinds, key updates,
+ * renegotiation. */
 #include <pthread.h>
 #include <signal.h>
 

@@ -17,8 +17,8 @@ static struct record {
 	size_t quoted_len;
 	uint64_t ref;
 	unsigned calls[WORKERS]; /* by worker, when it is destroyed */
-	/* what should not have happened: a message at a worker that does not own it, two threads in one worker, a message that
-	 * left before its commit */
+	/* what should not have happened: a message at a worker that does not own it, two threads in one worker, a
+	 * message that left before its commit */
 	unsigned strangers;
 } rec = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
@@ -387,8 +387,8 @@ static void test_reconfigure(void **state)
 	fixture_close(&f);
 }
 
-/* Callers that each wait for their answer, while timers fire and main posts too: acceptors and the workers' own threads pass
- * the workers to and fro, and nothing may be left lying. */
+/* Callers that each wait for their answer, while timers fire and main posts too: acceptors and the workers' own threads
+ * pass the workers to and fro, and nothing may be left lying. */
 #define CALLERS 4
 #define ROUNDS  1500
 
