@@ -54,7 +54,7 @@ static int refuse(char *text, size_t len, const char *fmt, ...)
 	return -EINVAL;
 }
 
-int server_reload(struct server *s, char *text, size_t len)
+static int reload(struct server *s, char *text, size_t len)
 {
 	struct config *next = NULL, *old = s->config;
 	struct gateway_states *states = NULL, *old_states;
@@ -93,4 +93,12 @@ int server_reload(struct server *s, char *text, size_t len)
 	snprintf(text, len, "reload: %s is in effect", s->source.file);
 	log_info("main", "%s", text);
 	return 0;
+}
+
+int server_reload(struct server *s, char *text, size_t len)
+{
+	int rc = reload(s, text, len);
+
+	atomic_store(&s->reload_failed, rc < 0);
+	return rc;
 }

@@ -97,6 +97,11 @@ static void report_metrics(void *ctx, struct buf *b)
 		   "holdfast_draining %u\n",
 		   atomic_load(&s->shared.draining));
 	buf_printf(b,
+		   "# HELP holdfast_config_last_reload_successful 0 when the last reload was refused\n"
+		   "# TYPE holdfast_config_last_reload_successful gauge\n"
+		   "holdfast_config_last_reload_successful %d\n",
+		   !atomic_load(&s->reload_failed));
+	buf_printf(b,
 		   "# HELP holdfast_log_lines_dropped_total Log lines that did not fit into the queue\n"
 		   "# TYPE holdfast_log_lines_dropped_total counter\nholdfast_log_lines_dropped_total %" PRIu64
 		   "\n",

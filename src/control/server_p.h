@@ -31,8 +31,10 @@ struct server {
 	struct acceptor **acceptor;
 	unsigned acceptor_count;
 	struct http *http;
-	_Atomic pid_t heir;     /* atomic: the process that was started to take over; 0: none was */
-	_Atomic bool ready;     /* atomic: all threads run */
+	_Atomic pid_t heir; /* atomic: the process that was started to take over; 0: none was */
+	_Atomic bool ready; /* atomic: all threads run */
+	_Atomic bool
+		reload_failed; /* atomic: the last one changed nothing, and the file is not what is in effect */
 	pthread_mutex_t report; /* between a reload and the threads of HTTP and control */
 };
 

@@ -164,9 +164,12 @@ def test_reload_of_a_broken_file():
         line = f.read().split("\n").index("nonsense = 1") + 1
     check(f"{proxy.conf}:{line}:" in proxy.log_text(), f"the log names line {line}")
     check("nothing changes" in proxy.log_text(), "the log says that nothing changes")
+    equal(proxy.metric("config_last_reload_successful"), 0, "what /metrics says of the reload")
     place_call(proxy, Agent(proxy=proxy), callee)
     answer(caller, callee, text, invite)
     equal(proxy.get("/readyz")[0], 200, "/readyz")
+    proxy.reload(gateway("carrier", uri(callee.port)))
+    wait_until("the reload", lambda: proxy.metric("config_last_reload_successful") == 1)
 
 
 def test_reload_with_another_listener_is_refused():
