@@ -232,6 +232,10 @@ class Proxy:
     def alive(self):
         return self.process.poll() is None
 
+    def await_log(self, pattern):
+        """The match; a thread of its own writes the log, somewhat later than what it tells of can be seen."""
+        return wait_until(f"a log line with {pattern!r}", lambda: re.search(pattern, self.log_text()))
+
     def log_text(self):
         with open(os.path.join(self.dir, "log"), errors="replace") as f:
             return f.read()

@@ -395,7 +395,7 @@ def test_damaged_store():
                 f.seek(8)
                 f.write(b"\xff" * 200)
     call.proxy.start()
-    check("moved to" in call.proxy.log_text(), "a line in the log")
+    call.proxy.await_log("moved to")
     check(call.proxy.metric("store_files_moved_aside_total") > 0, "it is counted")
     check([n for n in os.listdir(store) if ".damaged-" in n], "the file is kept")
     call.caller.send(call.caller.request("OPTIONS", uri(call.proxy.port)))
@@ -430,7 +430,7 @@ def test_full_store():
         if proxy.metric("store_failures_total"):
             break
     check(proxy.metric("store_failures_total"), "the store is full")
-    check("calls cannot be stored, and go on without: store.map_size or the disk is full" in proxy.log_text(), "a line in the log")
+    proxy.await_log("calls cannot be stored, and go on without: store.map_size or the disk is full")
     cancel(*last)
     crash(proxy)
     cancel(*first)

@@ -292,7 +292,7 @@ def test_another_number_of_acceptors():
 
 def test_without_a_running_process_it_starts():
     proxy = Proxy(arguments=["--takeover"])
-    check("no process runs" in proxy.log_text(), "the log says so")
+    proxy.await_log("no process runs")
 
 
 def test_the_old_process_ends_in_the_middle():
@@ -314,7 +314,7 @@ def test_the_old_process_ends_in_the_middle():
         thread.start()
         proxy.start()
         thread.join()
-    check("not all came over" in proxy.log_text(), "the log says so")
+    proxy.await_log("not all came over")
     caller = Agent(proxy=proxy)
     caller.send(caller.request("OPTIONS", uri(proxy.port)))
     caller.expect(200)
